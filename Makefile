@@ -1,0 +1,60 @@
+# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI, nothing else.
+# .venv is made on the way and again when pyproject.toml or the interpreter has changed (tools/venv.py).
+
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest --hypothesis-profile=$(or $(HYPOTHESIS),ci)
+FOLDERS := conftest.py benchmarks tools tests $(wildcard backends/*/tests conformance_tests/tests examples)
+URL = $(if $(filter sqlite,$(BACKEND)),sqlite:///:temp:,$(BACKEND)://)
+BACKEND ?= sqlite
+
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance crash clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 20
+
+venv:
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev
+
+test: lint types contracts matrix ## everything that CI runs
+	$(PYTEST)
+
+lint: venv ## ruff: rules and format
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+
+format: venv ## let ruff write
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+types: venv ## mypy and pyright
+	$(PY) -m mypy
+	$(PY) -m mypy $(FOLDERS)
+	$(PY) -m pyright
+
+contracts: venv ## import-linter: who may import whom
+	.venv/bin/lint-imports
+
+matrix: venv ## the core's tests on every Python here, with several hash seeds
+	$(PY) tools/matrix.py
+
+demo: venv ## a fan-out that survives being killed (FRESH=1 forgets the last run)
+	$(PY) -m examples.demo $(if $(FRESH),--fresh)
+
+examples: venv ## run every example
+	$(PYTEST) tests/examples
+
+bench: venv ## the benchmarks, against the floor
+	$(PY) -m benchmarks compare hello5 2000
+	$(PY) -m benchmarks compare fanout 10000
+	$(PY) -m benchmarks latency 500
+	$(PY) -m benchmarks growth
+
+conformance: venv ## the full conformance suite (BACKEND=sqlite or memory)
+	$(PYTEST) --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full
+
+crash: venv ## the long crash test: 300 kills
+	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0
+
+clean: ## remove what was made
+	rm -rf .venv .venv-* .venv.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist

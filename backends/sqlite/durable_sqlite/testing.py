@@ -1,0 +1,61 @@
+"""The harness with which the conformance kit tests this store (entry point ``durable_core.harnesses``)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from durable_core.backend import Backend, Capabilities
+from durable_core.errors import StoreUrlError
+from durable_sqlite.backend import SqliteBackend, open_backend
+
+__all__ = ["SqliteHarness"]
+
+_START_US = 1_700_000_000_000_000
+
+
+class SqliteHarness:
+    """A store of its own, in a new folder or (``sqlite:///:memory:``) in memory, whose clock stands still but for ``advance_clock``.
+
+    A store in memory has one handle; ``kill`` loses it.
+    """
+
+    def __init__(self, url: str = "sqlite:///:temp:") -> None:
+        location, question, query = url.partition("?")
+        if location not in ("sqlite:///:temp:", "sqlite:///:memory:"):
+            raise StoreUrlError(f"the tests make and remove a store of their own: use sqlite:///:temp: or sqlite:///:memory:, not {url!r}")
+        self._folder: Path | None = None
+        if location.endswith(":temp:"):
+            self._folder = Path(tempfile.mkdtemp(prefix="durable-sqlite-"))
+            location = f"sqlite:///{self._folder / 'hub.db'}"
+        self.url = location + question + query
+        self.features = frozenset({"many_handles", "frozen_clock"} if self._folder else {"frozen_clock"})
+        self._now_us = _START_US
+        self._handles: list[SqliteBackend] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._new().capabilities
+
+    async def open(self) -> Backend:
+        handle = self._new()
+        await handle.open()
+        self._handles.append(handle)
+        return handle
+
+    async def kill(self, handle: Backend) -> None:
+        """What closing does is what the end of a process does: locks are let go of, leases stay."""
+        await handle.close()
+
+    async def destroy(self) -> None:
+        for handle in self._handles:
+            await handle.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+
+    def advance_clock(self, us: int) -> None:
+        self._now_us += us
+
+    def _new(self) -> SqliteBackend:
+        return open_backend(self.url, clock_us=lambda: self._now_us)

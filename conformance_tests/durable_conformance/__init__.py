@@ -1,0 +1,18 @@
+"""The conformance kit: is a store a backend of durable-core?
+
+    pytest --pyargs durable_conformance.suite --durable-backend sqlite:///:temp:
+
+    plugin.py       the options; which tests run on which store
+    harness.py      what a backend's author supplies beside the backend
+    properties.py   what is tested, by number and name
+    hub.py          a store under test, with the commands that tests send most
+    machine.py      random commands to a store and to ``durable_core.hub`` side by side
+    memory.py       the harness of the store in memory
+    suite/          the tests
+"""
+
+from __future__ import annotations
+
+from durable_conformance.harness import Harness
+
+__all__ = ["Harness"]

@@ -1,0 +1,47 @@
+"""The harness of the store in memory."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from durable_core.backend import Backend, Capabilities
+from durable_core.testing.memory import MemoryBackend
+
+__all__ = ["MemoryHarness"]
+
+_numbers = count(1)
+_START_US = 1_700_000_000_000_000
+
+
+class MemoryHarness:
+    """A store of its own in this process, whose clock stands still."""
+
+    features = frozenset({"many_handles", "frozen_clock"})
+
+    def __init__(self, url: str = "memory://") -> None:
+        self._name = f"conformance-{next(_numbers)}"
+        self._now_us = _START_US
+        self._handles: list[MemoryBackend] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._new().capabilities
+
+    async def open(self) -> Backend:
+        handle = self._new()
+        await handle.open()
+        self._handles.append(handle)
+        return handle
+
+    async def kill(self, handle: Backend) -> None:
+        await handle.close()
+
+    async def destroy(self) -> None:
+        for handle in self._handles:
+            await handle.close()
+
+    def advance_clock(self, us: int) -> None:
+        self._now_us += us
+
+    def _new(self) -> MemoryBackend:
+        return MemoryBackend(self._name, clock_us=lambda: self._now_us)

@@ -1,0 +1,29 @@
+"""What one turn of an orchestrator asks for.
+
+The *commands* are events themselves (``events.py``), since everything that an orchestrator asks for is also recorded. What is said here is how they leave the machine:
+a ``Turn`` is the machine's whole answer to some messages. It is data; writing it down durably is somebody else's job. Another machine, say one in another language, may produce it too.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from durable_core.events import Event, ExecutionCompleted, ExecutionContinuedAsNew, ExecutionFailed, ExecutionTerminated
+
+__all__ = ["Ending", "Turn"]
+
+Ending = ExecutionCompleted | ExecutionFailed | ExecutionContinuedAsNew | ExecutionTerminated
+
+
+@frozen
+class Turn:
+    """``events`` is what is to be appended to the history, message events and commands, in order.
+
+    ``custom_status`` is the encoded new custom status if the turn set one. ``ending`` is the event that ended the execution, if it ended.
+    ``unknown_activities`` are names scheduled and not yet answered that this engine has no function for.
+    """
+
+    events: tuple[Event, ...]
+    custom_status: str | None = None
+    ending: Ending | None = None
+    unknown_activities: tuple[str, ...] = ()

@@ -1,0 +1,164 @@
+"""Activities: the functions that do the work, at least once each."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from asyncio import events
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+
+import attrs
+
+from durable_core.errors import ForbiddenInOrchestratorError, RegistrationError
+from durable_core.retry import RetryPolicy
+
+__all__ = ["Activity", "ActivityContext", "AsyncActivity", "Executor", "SyncActivity", "activity", "make_activity"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Executor = Literal["thread", "process"]
+
+
+@attrs.define
+class ActivityContext:
+    """Optional first parameter of an activity (annotate it with this class).
+
+    ``idempotency_key`` is the same for every delivery of this call, also after a crash: hand it to services that deduplicate. ``attempt`` counts deliveries of
+    this task, from 1; ``cancelled`` turns True when nobody waits for the result any more (an async activity is cancelled; a sync one should look).
+    """
+
+    instance_id: str
+    task_id: str
+    name: str
+    attempt: int
+    logger: logging.LoggerAdapter[logging.Logger]
+    cancelled: bool = False
+
+    @property
+    def idempotency_key(self) -> str:
+        return self.task_id
+
+
+class Activity(Generic[P, R]):
+    """A registered activity. Call it through ``ctx.call_activity``; outside an orchestrator calling it is calling the plain function."""
+
+    def __init__(self, fn: Callable[..., Any], *, name: str, retry: RetryPolicy | None, timeout: timedelta | None, tags: dict[str, str] | None, executor: Executor) -> None:
+        self.fn = fn
+        self.name = name
+        self.retry = retry
+        self.timeout = timeout
+        self.tags = tags
+        self.executor = executor
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.takes_context = _takes_context(fn)
+        self.base: Activity[..., Any] = self
+        self.__doc__ = fn.__doc__
+        self.__name__ = name
+        self.__qualname__ = getattr(fn, "__qualname__", name)
+        self.__module__ = fn.__module__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        if getattr(events._get_running_loop(), "is_orchestrator_loop", False):
+            raise ForbiddenInOrchestratorError(
+                f"activity {self.name!r} was called directly inside an orchestrator; write: await ctx.call_activity({self.name}, ...). Directly it would run again on every replay"
+            )
+        return self.fn(*args, **kwargs)
+
+    def _copy(self, retry: RetryPolicy | None, timeout: timedelta | None, tags: dict[str, str] | None) -> Any:
+        copy = type(self)(self.fn, name=self.name, retry=retry or self.retry, timeout=timeout or self.timeout, tags=tags or self.tags, executor=self.executor)
+        copy.base = self.base
+        return copy
+
+    def __repr__(self) -> str:
+        return f"<activity {self.name!r}>"
+
+
+class AsyncActivity(Activity[P, R]):
+    """An ``async def`` activity: runs on the engine's event loop."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def with_options(self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None) -> AsyncActivity[P, R]:
+        """The same activity with other defaults, for calls whose arguments are to be checked exactly."""
+        return self._copy(retry, timeout, tags)  # type: ignore[no-any-return]
+
+
+class SyncActivity(Activity[P, R]):
+    """A plain ``def`` activity: runs in a thread, or with ``executor="process"`` in a process of the engine's pool."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def with_options(self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None) -> SyncActivity[P, R]:
+        """The same activity with other defaults, for calls whose arguments are to be checked exactly."""
+        return self._copy(retry, timeout, tags)  # type: ignore[no-any-return]
+
+
+def _takes_context(fn: Callable[..., Any]) -> bool:
+    parameters = list(inspect.signature(fn).parameters.values())
+    if not parameters:
+        return False
+    annotation = parameters[0].annotation
+    return annotation is ActivityContext or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "ActivityContext")
+
+
+def make_activity(
+    fn: Callable[..., Any], *, name: str | None = None, retry: RetryPolicy | None = None, timeout: timedelta | None = None, executor: Executor = "thread"
+) -> Activity[..., Any]:
+    """Raises ``RegistrationError`` for what cannot be an activity."""
+    if isinstance(fn, Activity):
+        raise RegistrationError(f"{fn!r} is an activity already")
+    if inspect.isclass(fn) or not hasattr(fn, "__call__"):  # noqa: B004  # a type checker knows that it is callable; a user may not
+        raise RegistrationError(f"an activity must be a function or a bound method, got {fn!r}")
+    name = name or getattr(fn, "__name__", "")
+    if not name or name == "<lambda>":
+        raise RegistrationError("an activity needs a name that stays the same after a restart: write a def, or pass name=...")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise RegistrationError(f"activity {name!r} is a generator; write a plain def or async def that returns its result")
+    is_async = inspect.iscoroutinefunction(fn)
+    if executor not in ("thread", "process"):
+        raise RegistrationError(f"activity {name!r}: executor must be 'thread' or 'process', got {executor!r}")
+    if executor == "process" and (is_async or inspect.ismethod(fn) or "<locals>" in fn.__qualname__ or _takes_context(fn)):
+        raise RegistrationError(f"activity {name!r}: executor='process' needs a plain def at module level without ActivityContext, so that another process can import it")
+    kind = AsyncActivity if is_async else SyncActivity
+    return kind(fn, name=name, retry=retry, timeout=timeout, tags=None, executor=executor)
+
+
+class _AnyFirst:
+    """Matches a first parameter of type Any or without annotation only: see the overloads below."""
+
+
+class ActivityDecorator(Protocol):
+    """``@activity`` and ``@activity(...)``. The first two overloads catch an untyped first parameter, which would otherwise match ``ActivityContext`` and lose an argument."""
+
+    @overload
+    def __call__(self, fn: Callable[Concatenate[_AnyFirst, P], Coroutine[Any, Any, R]], /) -> AsyncActivity[Concatenate[Any, P], R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, fn: Callable[Concatenate[_AnyFirst, P], R], /) -> SyncActivity[Concatenate[Any, P], R]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[ActivityContext, P], Coroutine[Any, Any, R]], /) -> AsyncActivity[P, R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, fn: Callable[Concatenate[ActivityContext, P], R], /) -> SyncActivity[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncActivity[P, R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> SyncActivity[P, R]: ...
+    @overload
+    def __call__(
+        self, *, name: str | None = ..., retry: RetryPolicy | None = ..., timeout: timedelta | None = ..., executor: Executor = ...
+    ) -> ActivityDecorator: ...
+
+
+def _activity(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    if fn is None:
+        return lambda fn: make_activity(fn, **options)
+    return make_activity(fn, **options)
+
+
+activity: ActivityDecorator = _activity
+"""Define an activity in a library; an engine learns of it by ``engine.register``. On the engine itself use ``@engine.activity``."""

@@ -1,0 +1,119 @@
+"""Entities: keyed, single-writer objects. A class whose public methods are operations and whose typed attributes are the state."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar, get_type_hints, overload
+
+from attrs import define, frozen
+
+from durable_core.backend import ENTITY_PREFIX
+from durable_core.errors import InvalidInstanceIdError, RegistrationError
+
+__all__ = ["EntityContext", "EntityDefinition", "EntityId", "definition_of", "entity"]
+
+E = TypeVar("E")
+
+_MARKER = "__durable_entity__"
+
+
+@frozen(init=False)
+class EntityId:
+    """Which entity: ``name`` (case-insensitive) and ``key`` (as it is)."""
+
+    name: str
+    key: str
+
+    def __init__(self, name: str, key: str) -> None:
+        if not name or ENTITY_PREFIX in name:
+            raise InvalidInstanceIdError(f"an entity name must not be empty or contain {ENTITY_PREFIX!r}, got {name!r}")
+        if not key:
+            raise InvalidInstanceIdError("an entity key must not be empty")
+        self.__attrs_init__(name.lower(), key)  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def instance_id(self) -> str:
+        """``@name@key``."""
+        return f"{ENTITY_PREFIX}{self.name}{ENTITY_PREFIX}{self.key}"
+
+    @classmethod
+    def parse(cls, instance_id: str) -> EntityId:
+        _, name, key = instance_id.split(ENTITY_PREFIX, 2)
+        return cls(name, key)
+
+    def __str__(self) -> str:
+        return self.instance_id
+
+
+@define
+class EntityContext:
+    """Optional first parameter (after ``self``) of an operation, annotated with this class."""
+
+    id: EntityId
+    caller: str | None
+    """The instance id that called, None for a client's signal."""
+    now: datetime
+    logger: logging.LoggerAdapter[logging.Logger]
+
+
+@frozen
+class EntityDefinition:
+    """``state`` maps attribute names to their hints; ``operations`` are the public methods. ``name`` is lower case."""
+
+    cls: type
+    name: str
+    operations: dict[str, Callable[..., Any]]
+
+    def state_hints(self) -> dict[str, Any]:
+        hints = get_type_hints(self.cls, include_extras=True)
+        return {name: hint for name, hint in hints.items() if not name.startswith("_") and getattr(hint, "__origin__", None) is not _class_var()}
+
+
+def _class_var() -> Any:
+    from typing import ClassVar
+
+    return ClassVar
+
+
+@overload
+def entity(cls: type[E], /) -> type[E]: ...
+@overload
+def entity(*, name: str | None = ...) -> Callable[[type[E]], type[E]]: ...
+def entity(cls: Any = None, /, *, name: str | None = None) -> Any:
+    """Define an entity class in a library; an engine learns of it by ``engine.register``. On the engine itself use ``@engine.entity``.
+
+    The class must be constructible without arguments (its initial state).
+    """
+    if cls is None:
+        return lambda cls: _mark(cls, name)
+    return _mark(cls, name)
+
+
+def _mark(cls: type[E], name: str | None) -> type[E]:
+    setattr(cls, _MARKER, make_entity(cls, name=name))
+    return cls
+
+
+def definition_of(cls: type) -> EntityDefinition | None:
+    """What ``@entity`` made of exactly this class (not of a base class)."""
+    found = cls.__dict__.get(_MARKER)
+    return found if isinstance(found, EntityDefinition) else None
+
+
+def make_entity(cls: Any, *, name: str | None = None) -> EntityDefinition:
+    """Raises ``RegistrationError`` for what cannot be an entity."""
+    if not inspect.isclass(cls):
+        raise RegistrationError(f"an entity must be a class, got {cls!r}")
+    name = EntityId(name or cls.__name__, "-").name
+    required = [
+        parameter.name
+        for parameter in list(inspect.signature(cls).parameters.values())
+        if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if required:
+        raise RegistrationError(f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state), but needs {', '.join(required)}; give defaults")
+    operations: dict[str, Callable[..., Any]] = {key: value for key, value in inspect.getmembers(cls, inspect.isfunction) if not key.startswith("_")}
+    return EntityDefinition(cls, name, operations)

@@ -1,0 +1,223 @@
+"""From type hint to form: each hint is compiled once, on first use."""
+
+from __future__ import annotations
+
+import collections
+import collections.abc as abc
+import enum
+import threading
+import types
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Union, get_args, get_origin
+
+from durable_core.forms.choices import enum_form, literal_form
+from durable_core.forms.containers import mapping_form, sequence_form, set_form, tuple_form
+from durable_core.forms.form import Fault, Form, expected
+from durable_core.forms.hints import hint_name, plain
+from durable_core.forms.models import is_model, model_form
+from durable_core.forms.records import is_record, is_typed_dict, record_form, typed_dict_form
+from durable_core.forms.scalars import SCALARS, path_form
+from durable_core.forms.unions import union_form
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+    from durable_core.forms.hooks import Hooks
+
+__all__ = ["Forms"]
+
+Make = Callable[[Any], Any]
+_NATIVE = (str, int, float, list, dict)
+_ADVICE = "use a dataclass or an attrs class, or register hooks for it (JsonConverter.cattrs)"
+_UNHASHABLE = object()
+
+
+def _as_is(native: Any) -> Any:
+    return native
+
+
+_SEQUENCES: dict[Any, tuple[type, Make]] = {
+    list: (list, _as_is),
+    **dict.fromkeys((abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable, abc.Reversible), (abc.Sequence, _as_is)),
+}
+_SETS: dict[Any, tuple[type, Make]] = {
+    set: (set, set),
+    frozenset: (frozenset, frozenset),
+    abc.Set: (abc.Set, frozenset),
+    abc.MutableSet: (abc.MutableSet, set),
+}
+_MAPPINGS: dict[Any, tuple[type, Make]] = {
+    dict: (dict, _as_is),
+    collections.OrderedDict: (collections.OrderedDict, collections.OrderedDict),
+    abc.Mapping: (abc.Mapping, _as_is),
+    abc.MutableMapping: (abc.MutableMapping, _as_is),
+}
+
+
+class Forms:
+    """Thread-safe. A form that is not finished yet (its type contains itself) is seen by nobody outside the lock, and
+    all that a failed compilation made are thrown away.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._done: dict[Any, Form] = {}
+        self._draft: dict[Any, Form] = {}
+        self._compiling = False
+        self._by_class: dict[type, Form] = {}
+        self._hooks: Hooks | None = None
+        self._any = Form("value", self.encode_any, _as_is, passes=frozenset({types.NoneType, bool, int, str}))
+
+    def form(self, hint: Any) -> Form:
+        """Raises ``Fault`` for a type that cannot travel."""
+        try:
+            return self._done[hint]
+        except (KeyError, TypeError):  # TypeError: not hashable, as Annotated[int, []]
+            with self._lock:
+                return self._compile(hint)
+
+    def encode_any(self, value: Any) -> Any:
+        """Where no hint says more: by the value's class. Reading it back gives plain JSON."""
+        kind = type(value)
+        form = self._by_class.get(kind)
+        if form is None:
+            form = self._by_class[kind] = self._form_of_class(kind)
+        return form.encode(value)
+
+    @property
+    def cattrs(self) -> Converter:
+        """Where users register hooks for types of their own. Forgets what was compiled without them."""
+        with self._lock:
+            self._done.clear()
+            self._by_class.clear()
+            return self._registry().converter
+
+    def _registry(self) -> Hooks:
+        if self._hooks is None:
+            from durable_core.forms.hooks import Hooks  # imports cattrs, which most programs never need
+
+            self._hooks = Hooks(self.form, self.encode_any)
+        return self._hooks
+
+    def _form_of_class(self, kind: type) -> Form:
+        if kind is object:
+            raise Fault("an instance of object has nothing that JSON could hold")
+        try:
+            return self.form(kind)
+        except Fault:  # a subclass of str, say, which we could not read back as such; here nothing is
+            base = next((base for base in kind.__mro__ if base in _NATIVE), None)
+            if base is None:
+                raise
+            return self.form(base)
+
+    def _compile(self, hint: Any) -> Form:
+        key = _key(hint)
+        if key in self._draft and key is not _UNHASHABLE:
+            return self._draft[key]
+        before, outermost = self._draft.copy(), not self._compiling
+        self._compiling = True
+        try:
+            made = self._draft[key] = self._make(hint)
+            if outermost:
+                self._done.update(self._draft)
+            return made
+        except Fault:
+            self._draft = before
+            raise
+        finally:
+            if outermost:
+                self._compiling, self._draft = False, {}
+
+    def _make(self, hint: Any) -> Form:
+        meant = plain(hint)
+        if meant is Any or meant is object:
+            return self._any
+        if self._hooks and _key(hint) is not _UNHASHABLE and (own := self._hooks.form(hint, lambda: self._built_in(meant))):
+            return own
+        if meant is not hint:
+            self._draft[_key(hint)] = self._later(hint)  # an alias may contain itself
+            return self.form(meant)
+        return self._built_in(hint)
+
+    def _later(self, hint: Any) -> Form:
+        return Form(hint_name(hint), lambda value: self.form(hint).encode(value), lambda native: self.form(hint).decode(native))
+
+    def _built_in(self, hint: Any) -> Form:
+        name, origin, args = hint_name(hint), get_origin(hint) or hint, get_args(hint)
+        if not isinstance(origin, abc.Hashable):
+            raise Fault(f"{name} is not a type")
+        if (scalar := SCALARS.get(types.NoneType if origin in (None, Never, NoReturn) else origin)) is not None:
+            return scalar
+        if origin is Literal:
+            return literal_form(name, args, self.encode_any)
+        if origin is Union or origin is types.UnionType:
+            return union_form(name, [self.form(member) for member in args], self._tell_apart)
+        if origin is tuple:
+            return self._tuple(name, args, bare=hint is tuple)
+        if (container := self._container(name, origin, args)) is not None:
+            return container
+        if (of_class := self._class(name, hint, origin)) is not None:
+            return of_class
+        raise Fault(f"there is no rule for {name}: {_ADVICE}")
+
+    def _tuple(self, name: str, args: tuple[Any, ...], *, bare: bool) -> Form:
+        if bare or (len(args) == 2 and args[1] is Ellipsis):
+            return sequence_form(name, self._any if bare else self.form(args[0]), tuple, tuple)
+        if any(getattr(arg, "__unpacked__", False) for arg in args):
+            raise Fault(f"there is no rule for {name}: a tuple is either of fixed length or of one type")
+        return tuple_form(name, [self.form(arg) for arg in args])
+
+    def _container(self, name: str, origin: Any, args: tuple[Any, ...]) -> Form | None:
+        if origin in _SEQUENCES:
+            return sequence_form(name, self._element(args, 0), *_SEQUENCES[origin])
+        if origin in _SETS:
+            return set_form(name, self._element(args, 0), *_SETS[origin])
+        if origin in _MAPPINGS:
+            return mapping_form(name, self._element(args, 0), self._element(args, 1), *_MAPPINGS[origin])
+        return None
+
+    def _element(self, args: tuple[Any, ...], index: int) -> Form:
+        return self.form(args[index]) if args else self._any
+
+    def _class(self, name: str, hint: Any, origin: Any) -> Form | None:
+        def announce(form: Form) -> None:
+            self._draft[_key(hint)] = form
+
+        if is_record(origin):
+            return record_form(hint, self.form, announce)
+        if is_typed_dict(origin):
+            return typed_dict_form(hint, self.form, announce)
+        if is_model(hint):
+            return model_form(hint, self.encode_any)
+        if isinstance(hint, type) and issubclass(hint, enum.Enum):
+            return enum_form(name, hint, self.encode_any)
+        if isinstance(hint, type) and issubclass(hint, PurePath):
+            return path_form(hint)
+        return None
+
+    def _tell_apart(self, records: list[Form]) -> Make:
+        """A decoder for objects that are one of several classes."""
+        from cattrs.disambiguators import create_default_dis_func
+
+        try:
+            class_of = create_default_dis_func(self._registry().converter, *(record.record for record in records))
+        except TypeError as error:
+            raise Fault(f"{error}; give them a common field with different Literals") from error
+
+        def decode(native: Any) -> Any:
+            try:
+                found = class_of(native)
+            except (KeyError, TypeError, ValueError):
+                raise expected(" | ".join(record.name for record in records), native) from None
+            return self.form(found).decode(native)
+
+        return decode
+
+
+def _key(hint: Any) -> Any:
+    try:
+        hash(hint)
+    except TypeError:  # Annotated[int, []]
+        return _UNHASHABLE
+    return hint

@@ -1,0 +1,155 @@
+"""Values that hold values: sequences, tuples, sets, mappings."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from durable_core.forms.form import ALL_KINDS, Fault, Form, JsonKind, expected
+from durable_core.forms.hints import hint_name
+
+__all__ = ["mapping_form", "sequence_form", "set_form", "tuple_form"]
+
+_dump = msgspec.json.Encoder().encode
+_load = msgspec.json.Decoder().decode
+_TEXT: frozenset[type] = frozenset({str})
+_NO_SEQUENCE = (str, bytes, bytearray, memoryview)
+_BARE: frozenset[JsonKind] = frozenset({"null", "bool", "int", "float"})
+
+
+def _collect(results: Iterable[Any]) -> list[Any]:
+    done: list[Any] = []
+    try:
+        done.extend(results)
+    except Fault as fault:
+        fault.at(f"[{len(done)}]")
+        raise
+    return done
+
+
+def sequence_form(name: str, element: Form, accepts: type[Any], make: Callable[[Any], Any]) -> Form:
+    """``make`` builds the value of a list. A list of plain ints or strings is checked in C and not copied."""
+    encode_element, decode_element, passes = element.encode, element.decode, element.passes
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, accepts) or isinstance(value, _NO_SEQUENCE):
+            raise expected(name, value)
+        if passes and passes.issuperset(map(type, value)):
+            return value if type(value) is list else list(value)
+        return _collect(map(encode_element, value))
+
+    def decode(native: Any) -> Any:
+        if type(native) is not list:
+            raise expected(name, native)
+        plain = passes and passes.issuperset(map(type, native))
+        return make(native if plain else _collect(map(decode_element, native)))
+
+    return Form(name, encode, decode, frozenset({"list"}), (accepts,))
+
+
+def tuple_form(name: str, elements: Sequence[Form]) -> Form:
+    """A tuple of fixed length."""
+    encoders, decoders = [element.encode for element in elements], [element.decode for element in elements]
+
+    def each(functions: list[Callable[[Any], Any]], values: Sequence[Any]) -> list[Any]:
+        if len(values) != len(functions):
+            raise Fault(f"expected {name}, got {len(values)} elements")
+        return _collect(function(value) for function, value in zip(functions, values, strict=True))
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, tuple):
+            raise expected(name, value)
+        return each(encoders, value)
+
+    def decode(native: Any) -> Any:
+        if type(native) is not list:
+            raise expected(name, native)
+        return tuple(each(decoders, native))
+
+    return Form(name, encode, decode, frozenset({"list"}), (tuple,))
+
+
+def set_form(name: str, element: Form, accepts: type[Any], make: Callable[[Any], Any]) -> Form:
+    """Sorted by the elements' bytes: the order of a set differs from process to process."""
+    encode_element, decode_element = element.encode, element.decode
+
+    def encode(value: Any) -> Any:
+        if not isinstance(value, accepts):
+            raise expected(name, value)
+        try:
+            return sorted([encode_element(item) for item in value], key=_dump)
+        except Fault as fault:
+            fault.at("{…}")
+            raise
+
+    def decode(native: Any) -> Any:
+        if type(native) is not list:
+            raise expected(name, native)
+        try:
+            return make(_collect(map(decode_element, native)))
+        except TypeError as error:
+            raise Fault(f"expected {name}: {error}") from error
+
+    return Form(name, encode, decode, frozenset({"list"}), (accepts,))
+
+
+def mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: Callable[[Any], Any]) -> Form:
+    encode_key, decode_key = _key_functions(key)
+    text_keys, passes = key.passes >= _TEXT, value.passes
+
+    def encode(mapping: Any) -> Any:
+        if not isinstance(mapping, accepts):
+            raise expected(name, mapping)
+        if text_keys and type(mapping) is dict and _TEXT.issuperset(map(type, mapping)) and passes.issuperset(map(type, mapping.values())):
+            return mapping
+        made = _items(encode_key, value.encode, mapping)
+        if len(made) != len(mapping):
+            raise Fault(f"two keys of {name} are the same JSON key")
+        return made
+
+    def decode(native: Any) -> Any:
+        if type(native) is not dict:
+            raise expected(name, native)
+        plain = text_keys and passes.issuperset(map(type, native.values()))
+        return make(native if plain else _items(decode_key, value.decode, native))
+
+    return Form(name, encode, decode, frozenset({"dict"}), (accepts,))
+
+
+def _items(key_function: Callable[[Any], Any], value_function: Callable[[Any], Any], mapping: Any) -> dict[Any, Any]:
+    made: dict[Any, Any] = {}
+    key: Any = None
+    try:
+        for key, item in mapping.items():
+            made[key_function(key)] = value_function(item)
+    except Fault as fault:
+        fault.at(f"[{reprlib.repr(key)}]")
+        raise
+    return made
+
+
+def _key_functions(key: Form) -> tuple[Callable[[Any], Any], Callable[[str], Any]]:
+    """A JSON key is a string: what encodes to one is used as it is, numbers and bools as their JSON text."""
+    if key.kinds <= _BARE:
+        return lambda value: _dump(key.encode(value)).decode(), lambda text: key.decode(_read_bare(text))
+    if key.kinds != ALL_KINDS and key.kinds != {"str"}:
+        raise Fault(f"{key.name} cannot be the key of a JSON object, which is a string")
+
+    def encode(value: Any) -> str:
+        native = key.encode(value)
+        if type(native) is not str:
+            kind = hint_name(type(value))
+            raise Fault(f"a JSON key is a string, and no hint says how to read back {kind}: annotate it, as in dict[{kind}, …]")
+        return native
+
+    return encode, key.decode
+
+
+def _read_bare(text: str) -> Any:
+    try:
+        return _load(text)
+    except msgspec.DecodeError:
+        return text  # a string, which the key's form refuses

@@ -1,0 +1,245 @@
+"""Effects: plain facts about rows, and what each means for a ``State``.
+
+They know no rules, so that a log of effects can be replayed for ever, whatever becomes of the rules. Putting replaces a whole row;
+dropping what is not there does nothing. Their order counts: a ``DropInbox`` spares what is put after it. What concerns nothing that a
+partial state holds does nothing to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import takewhile
+from operator import attrgetter
+from typing import Any
+
+from attrs import evolve, frozen
+
+from durable_core.backend import HistoryRow
+from durable_core.hub.rows import DETAIL_KINDS, DetailKind, InstanceRow, MessageRow, State, TaskRow, WorkerRow
+
+
+@frozen
+class PutInstance:
+    row: InstanceRow
+
+    def absorb(self, state: State) -> None:
+        state.instances[self.row.id] = self.row
+
+
+@frozen
+class DropInstance:
+    """The row and its details."""
+
+    id: str
+
+    def absorb(self, state: State) -> None:
+        state.instances.pop(self.id, None)
+        for kind in DETAIL_KINDS:
+            state.details.pop((self.id, kind), None)
+
+
+@frozen
+class PutDetail:
+    """None deletes. ``obituaries`` are encoded by ``encode_messages``."""
+
+    instance: str
+    kind: DetailKind
+    data: bytes | None
+
+    def absorb(self, state: State) -> None:
+        if self.data is None:
+            state.details.pop((self.instance, self.kind), None)
+        else:
+            state.details[self.instance, self.kind] = self.data
+
+
+@frozen
+class PutMessage:
+    row: MessageRow
+
+    def absorb(self, state: State) -> None:
+        state.inbox.setdefault(self.row.message.target, {})[self.row.message.id] = self.row
+
+
+@frozen
+class DropMessage:
+    target: str
+    id: str
+
+    def absorb(self, state: State) -> None:
+        inbox = state.inbox.get(self.target)
+        if inbox is not None and inbox.pop(self.id, None) is not None and not inbox:
+            del state.inbox[self.target]
+
+
+@frozen
+class DropInbox:
+    """All messages of an instance, or those scoped to one execution."""
+
+    target: str
+    execution: str | None
+
+    def absorb(self, state: State) -> None:
+        for id, row in list(state.inbox.get(self.target, {}).items()):
+            if self.execution in (None, row.message.execution):
+                DropMessage(self.target, id).absorb(state)
+
+
+@frozen
+class PutTask:
+    row: TaskRow
+
+    def absorb(self, state: State) -> None:
+        state.tasks[self.row.id] = self.row
+
+
+@frozen
+class DropTask:
+    id: str
+
+    def absorb(self, state: State) -> None:
+        state.tasks.discard(self.id)
+
+
+@frozen
+class DropTasks:
+    """All tasks of an instance, or of one execution."""
+
+    instance: str
+    execution: str | None
+
+    def absorb(self, state: State) -> None:
+        for id in list(state.tasks.by_instance.get(self.instance, ())):
+            if self.execution in (None, state.tasks[id].execution):
+                state.tasks.discard(id)
+
+
+@frozen
+class AppendHistory:
+    instance: str
+    execution: str
+    first: int
+    count: int
+    payload: bytes
+
+    def absorb(self, state: State) -> None:
+        rows = state.history.setdefault(self.instance, {}).setdefault(self.execution, [])
+        assert not rows or rows[-1].first + rows[-1].count == self.first, f"a hole in the history of {self.instance!r}"
+        rows.append(HistoryRow(self.first, self.count, self.payload))
+
+
+@frozen
+class DropHistory:
+    """All rows of an instance, or of one execution."""
+
+    instance: str
+    execution: str | None
+
+    def absorb(self, state: State) -> None:
+        histories = state.history.get(self.instance, {})
+        if self.execution is not None:
+            histories.pop(self.execution, None)
+        if self.execution is None or not histories:
+            state.history.pop(self.instance, None)
+
+
+@frozen
+class Remember:
+    """An id of a client's message or create, or of a dead incarnation, against repeated submissions."""
+
+    id: str
+    until_us: int
+
+    def absorb(self, state: State) -> None:
+        state.seen.pop(self.id, None)
+        state.seen[self.id] = self.until_us
+
+
+@frozen
+class Forget:
+    """All remembered ids whose time is over (``until_us`` <= ``now_us``)."""
+
+    now_us: int
+
+    def absorb(self, state: State) -> None:
+        # Ids are in the order in which they expire: the clock never goes back and the window is one for all.
+        for id, _ in list(takewhile(lambda entry: entry[1] <= self.now_us, state.seen.items())):
+            del state.seen[id]
+
+
+@frozen
+class PutWorker:
+    row: WorkerRow
+
+    def absorb(self, state: State) -> None:
+        state.workers[self.row.id] = self.row
+
+
+@frozen
+class DropWorker:
+    """Forget the incarnation; free its leases on instances (epochs stay) and tasks; delete its cancelled tasks."""
+
+    id: str
+
+    def absorb(self, state: State) -> None:
+        state.workers.pop(self.id, None)
+        for row in [row for row in state.instances.values() if row.holder == self.id]:
+            state.instances[row.id] = evolve(row, holder=None, claimed=False, hold_until_us=0)
+        for task in [task for task in state.tasks.values() if task.worker == self.id]:
+            if task.cancelled:
+                state.tasks.discard(task.id)
+            else:
+                state.tasks[task.id] = evolve(task, worker=None)
+
+
+@frozen
+class Advance:
+    """The hub's counters: the last epoch and the last position given out, and the clock."""
+
+    epoch: int
+    position: int
+    now_us: int
+
+    def absorb(self, state: State) -> None:
+        assert (self.epoch, self.position) >= (state.epoch, state.position), "the hub's counters went back"
+        assert self.now_us >= state.now_us, "the hub's clock went back"
+        state.epoch, state.position, state.now_us = self.epoch, self.position, self.now_us
+
+
+Effect = (
+    PutInstance
+    | DropInstance
+    | PutDetail
+    | PutMessage
+    | DropMessage
+    | DropInbox
+    | PutTask
+    | DropTask
+    | DropTasks
+    | AppendHistory
+    | DropHistory
+    | Remember
+    | Forget
+    | PutWorker
+    | DropWorker
+    | Advance
+)
+
+
+def absorb(state: State, effect: Effect) -> None:
+    """Carry one effect out."""
+    effect.absorb(state)
+
+
+_PAYLOADS: dict[type, Callable[[Any], bytes | None]] = {
+    PutTask: attrgetter("row.payload"),
+    PutMessage: attrgetter("row.message.payload"),
+    PutDetail: attrgetter("data"),
+    AppendHistory: attrgetter("payload"),
+}
+
+
+def payload_size(effect: Effect) -> int:
+    """How many opaque bytes an effect writes."""
+    get = _PAYLOADS.get(type(effect))
+    return len(get(effect) or b"") if get is not None else 0

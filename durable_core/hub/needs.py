@@ -1,0 +1,142 @@
+"""What ``decide`` reads, so that a store may load just that into a partial ``State``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import define, field
+
+from durable_core.backend import (
+    AbandonWorker,
+    Command,
+    CommitTurn,
+    CompleteTask,
+    CreateInstance,
+    Message,
+    Purge,
+    Release,
+    SendMessage,
+)
+from durable_core.hub.leases import Beat, Grant, tombstone
+from durable_core.hub.messages import decode_messages
+from durable_core.hub.rows import DetailKind, State
+
+
+_ALL = 1 << 40
+
+
+@define
+class Needs:
+    """What ``decide`` will read for some commands: a store must load these rows (those that exist) and may load more.
+
+    Always: the counters (``now_us``, ``epoch``, ``position``).
+
+    * ``inboxes``: the due messages of these instances, all of them, or at least the first so many in order of (visible_us, position), and
+      beyond those every due *control* message.
+    * ``messages``: single messages by (target, id), due or not. ``details``: by (instance, kind).
+    * ``all_workers``: every worker. ``cancelled_tasks_of``: the cancelled tasks that these workers lease.
+
+    Effects on rows that were not loaded are the store's business: ``DropInbox``, ``DropTasks``, ``DropHistory``, ``Forget`` and
+    ``DropWorker`` reach rows that nobody named.
+    """
+
+    instances: set[str] = field(factory=set)
+    inboxes: dict[str, int] = field(factory=dict)
+    messages: set[tuple[str, str]] = field(factory=set)
+    tasks: set[str] = field(factory=set)
+    seen: set[str] = field(factory=set)
+    details: set[tuple[str, DetailKind]] = field(factory=set)
+    workers: set[str] = field(factory=set)
+    all_workers: bool = False
+    cancelled_tasks_of: set[str] = field(factory=set)
+
+
+def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 1_000) -> Needs:
+    """What must be loaded to decide these commands one after the other (each one's effects absorbed before the next).
+
+    If ``details`` names obituaries, a second helping is needed once those are loaded: ``needs_of_obituaries``. A ``Grant`` that repeats
+    its worker's last ``claim_id`` must name that worker row's ``turns`` and ``tasks``.
+    """
+    found = Needs()
+    for command in commands:
+        match command:
+            case CommitTurn():
+                _commit(found, command, messages_per_claim)
+            case SendMessage(message):
+                found.instances.add(message.target)
+                found.seen.add(message.id)
+            case CreateInstance():
+                _create(found, command)
+                if command.worker is not None:
+                    _inbox(found, command.instance, messages_per_claim + 1)
+            case CompleteTask(task, message):
+                found.tasks.add(task)
+                found.instances.add(message.target)
+            case Release():
+                found.instances.add(command.instance)
+            case Purge():
+                found.instances.add(command.instance)
+                found.details.add((command.instance, "obituaries"))
+            case AbandonWorker(worker):
+                found.workers.add(worker)
+                found.seen.add(tombstone(worker))
+            case Grant():
+                _grant(found, command, messages_per_claim)
+            case Beat(worker):
+                found.all_workers = True
+                found.seen.add(tombstone(worker))
+                found.cancelled_tasks_of.add(worker)
+    return found
+
+
+def needs_of_obituaries(state: State) -> Needs:
+    """The targets of the obituaries that were loaded."""
+    found = Needs()
+    for (_, kind), data in state.details.items():
+        if kind == "obituaries":
+            _targets(found, decode_messages(data))
+    return found
+
+
+def _commit(found: Needs, command: CommitTurn, messages_per_claim: int) -> None:
+    dropped = len(command.consumes) + len(command.settles) + len(command.cancel_tasks) + len(command.cancel_timers)
+    # Nobody knows how many messages are scoped to an execution that is over.
+    _inbox(found, command.instance, messages_per_claim + 1 + dropped if command.next_execution is None else _ALL)
+    found.instances.add(command.instance)
+    found.workers.add(command.worker)
+    found.tasks.update(command.settles, command.cancel_tasks)
+    found.messages.update((command.instance, task) for task in command.settles)
+    for create in command.creates:
+        _create(found, create)
+    _targets(found, command.messages)
+    _targets(found, command.obituaries or ())
+
+
+def _create(found: Needs, command: CreateInstance) -> None:
+    found.instances.add(command.instance)
+    if command.request_id:
+        found.seen.add(command.request_id)
+    if command.bounce is not None:
+        found.instances.add(command.bounce.target)
+    if command.worker is not None:
+        found.workers.add(command.worker)
+    if command.reuse == "terminate_and_replace":
+        found.details.add((command.instance, "obituaries"))
+    _targets(found, command.obituaries)
+
+
+def _grant(found: Needs, command: Grant, messages_per_claim: int) -> None:
+    found.workers.add(command.worker)
+    found.instances.update(command.turns)
+    found.tasks.update(command.tasks)
+    for id in command.turns:
+        _inbox(found, id, messages_per_claim + 1)
+        found.details.update(((id, "start"), (id, "snapshot")))
+
+
+def _inbox(found: Needs, target: str, count: int) -> None:
+    found.inboxes[target] = found.inboxes.get(target, 0) + count
+
+
+def _targets(found: Needs, messages: Iterable[Message]) -> None:
+    found.instances.update(message.target for message in messages)

@@ -1,0 +1,97 @@
+"""Reading a hub: records, pages of them in a stable order, and pages of history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from durable_core.backend import HistoryPage, HistoryRange, HistoryRow, InstanceFilter, InstanceRecord, Page
+from durable_core.errors import UsageError
+from durable_core.hub.rows import InstanceRow, State
+
+
+def record_of(state: State, id: str) -> InstanceRecord | None:
+    """The record of an instance; None if there is none. An entity has no ``start``."""
+    row = state.instances.get(id)
+    if row is None:
+        return None
+    details = state.details
+    return InstanceRecord(
+        row.id,
+        row.execution,
+        row.name,
+        row.status,
+        row.created_us,
+        row.updated_us,
+        row.version,
+        row.history_length,
+        row.attempt,
+        row.parked,
+        start=details.get((id, "start"), b""),
+        custom_status=details.get((id, "custom_status")),
+        output=details.get((id, "output")),
+        failure=details.get((id, "failure")),
+        problem=row.problem,
+        snapshot=details.get((id, "snapshot")),
+        parent=row.parent,
+    )
+
+
+def matches(filter: InstanceFilter, row: InstanceRow) -> bool:
+    """Whether all given conditions hold."""
+    return (
+        row.is_entity == filter.entities
+        and (filter.statuses is None or row.status in filter.statuses)
+        and filter.name in (None, row.name)
+        and (filter.id_prefix is None or row.id.startswith(filter.id_prefix))
+        and (filter.parent is None or (row.parent is not None and row.parent.instance == filter.parent))
+        and _in_range(row.created_us, filter.created_from_us, filter.created_to_us)
+        and _in_range(row.updated_us, filter.updated_from_us, filter.updated_to_us)
+    )
+
+
+def _in_range(time_us: int, from_us: int | None, to_us: int | None) -> bool:
+    return (from_us is None or from_us <= time_us) and (to_us is None or time_us < to_us)
+
+
+def query(state: State, filter: InstanceFilter, *, limit: int, cursor: str | None = None) -> Page:
+    """Up to ``limit`` matching records after ``cursor``, in order of ``order_of``."""
+    after = (-1, "") if cursor is None else read_cursor(cursor)
+    rows = sorted((row for row in state.instances.values() if order_of(row) > after and matches(filter, row)), key=order_of)
+    records = tuple(record for row in rows[:limit] if (record := record_of(state, row.id)) is not None)
+    return Page(records, cursor_after(records[-1]) if records and len(rows) > limit else None)
+
+
+def order_of(row: InstanceRow) -> tuple[int, str]:
+    """(created, id), ids by code point, which is also the order of their UTF-8 bytes (SQL: BINARY, or COLLATE "C")."""
+    return row.created_us, row.id
+
+
+def cursor_after(record: InstanceRecord) -> str:
+    return f"{record.created_us}:{record.instance}"
+
+
+def read_cursor(cursor: str) -> tuple[int, str]:
+    created_us, colon, id = cursor.partition(":")
+    if not (colon and created_us.isascii() and created_us.isdigit()):
+        raise UsageError(f"{cursor!r} is not a cursor that query_instances returned")
+    return int(created_us), id
+
+
+def read_history(state: State, range: HistoryRange) -> HistoryPage:
+    """One page of an execution's history; empty if there is none."""
+    row = state.instances.get(range.instance)
+    execution = range.execution if range.execution is not None or row is None else row.execution
+    rows = state.history.get(range.instance, {}).get(execution or "", [])
+    return page_of_history((entry for entry in rows if entry.first >= range.first), range.max_bytes)
+
+
+def page_of_history(rows: Iterable[HistoryRow], max_bytes: int) -> HistoryPage:
+    """The first of these rows, and further ones while they fit."""
+    taken: list[HistoryRow] = []
+    size = 0
+    for row in rows:
+        size += len(row.payload)
+        if taken and size > max_bytes:
+            return HistoryPage(tuple(taken), row.first)
+        taken.append(row)
+    return HistoryPage(tuple(taken))

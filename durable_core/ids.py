@@ -1,0 +1,43 @@
+"""Instance ids: what a user may choose, and what the engine makes of an execution id."""
+
+from __future__ import annotations
+
+from durable_core.backend import ENTITY_PREFIX, MAX_ID_LENGTH
+from durable_core.errors import InvalidInstanceIdError
+
+__all__ = ["check_instance_id", "child_id", "child_result_id", "task_key", "timer_key"]
+
+
+def check_instance_id(instance_id: str) -> str:
+    """The id itself, if a user may choose it. Raises ``InvalidInstanceIdError``."""
+    if not isinstance(instance_id, str):
+        raise InvalidInstanceIdError(f"an instance id must be a text, got {instance_id!r}")
+    if not instance_id:
+        raise InvalidInstanceIdError("an instance id must not be empty; leave it out to get a fresh one")
+    if len(instance_id) > MAX_ID_LENGTH:
+        raise InvalidInstanceIdError(f"an instance id may have {MAX_ID_LENGTH} characters, this one has {len(instance_id)}: {instance_id[:40]!r}…")
+    if instance_id.startswith(ENTITY_PREFIX):
+        raise InvalidInstanceIdError(f"instance ids that start with {ENTITY_PREFIX!r} are reserved for entities: {instance_id!r}; choose another first character")
+    if not instance_id.isprintable():
+        raise InvalidInstanceIdError(f"an instance id must be printable text: {instance_id!r}")
+    return instance_id
+
+
+def child_id(parent_execution: str, number: int) -> str:
+    """The default id of a child: by execution, so that it cannot collide after continue-as-new."""
+    return f"{parent_execution}:{number:04x}"
+
+
+def task_key(execution: str, number: int) -> str:
+    """The hub-wide id of an activity task, and of the message that completes it."""
+    return f"{execution}#{number}"
+
+
+def timer_key(execution: str, number: int) -> str:
+    """The message id of a timer."""
+    return f"{execution}~{number}"
+
+
+def child_result_id(child_execution: str) -> str:
+    """The message id of what a child tells its parent when it ends."""
+    return f"{child_execution}>end"

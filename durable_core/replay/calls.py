@@ -1,0 +1,99 @@
+"""Calls that consist of more than one command: retries and timeouts, as callback state machines.
+
+They react to a completion synchronously, within the application of its message, so the next attempt's command directly follows the failure in the history, whatever else
+the orchestrator does. Each attempt has a new id: a late result of an earlier attempt finds nobody waiting under its id and is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from durable_core.errors import FailureDetails, TaskTimeoutError
+from durable_core.replay.futures import DurableTask
+from durable_core.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from durable_core.events import CommandKind
+    from durable_core.replay.machine import Execution
+
+__all__ = ["RetryingCall", "TimerWaiter", "Waiter", "limit_duration"]
+
+
+class Waiter(Protocol):
+    """Who gets the reply to a task, child or entity command."""
+
+    def succeed(self, text: str | None) -> None: ...
+    def fail(self, details: FailureDetails) -> None: ...
+
+
+class TimerWaiter(Protocol):
+    """Who is told that a timer fired."""
+
+    def fire(self) -> None: ...
+
+
+class RetryingCall:
+    """``schedule(attempt, waiter)`` issues the command of one attempt and returns its id (0: the execution is closing).
+
+    ``task`` is what the orchestrator awaits; it outlives the attempts.
+    """
+
+    def __init__(self, execution: Execution, kind: CommandKind, policy: RetryPolicy, task: DurableTask[Any], schedule: Callable[[int, Waiter], int]) -> None:
+        self._execution = execution
+        self._kind: CommandKind = kind
+        self._policy = policy
+        self._task = task
+        self._schedule = schedule
+        self._started_us = execution.now_us
+        self._attempt = 1
+        self._outstanding: tuple[CommandKind, int] = (kind, schedule(1, self))
+
+    def succeed(self, text: str | None) -> None:
+        self._task.succeed(text)
+
+    def fail(self, details: FailureDetails) -> None:
+        try:
+            delay_us = self._policy.delay_us(details, self._attempt, self._execution.now_us - self._started_us)
+        except Exception as error:  # the user's handler: its failure is the call's
+            if not self._task.done():
+                self._task.set_exception(error)
+            return
+        if delay_us is None:
+            self._task.fail(details)
+        elif delay_us == 0:
+            self.fire()
+        else:
+            self._outstanding = ("timer", self._execution.start_timer(self._execution.now_us + delay_us, self))
+
+    def fire(self) -> None:
+        """The back-off is over."""
+        self._attempt += 1
+        self._outstanding = (self._kind, self._schedule(self._attempt, self))
+
+    def cancel(self, _task: DurableTask[Any]) -> None:
+        self._execution.cancel_command(*self._outstanding)
+
+
+class _Deadline:
+    def __init__(self, execution: Execution, task: DurableTask[Any], due_us: int, message: str) -> None:
+        self._execution = execution
+        self._task = task
+        self._message = message
+        self._timer_id = execution.start_timer(due_us, self)
+        task.add_done_callback(self._task_done)
+
+    def fire(self) -> None:
+        task = self._task
+        if not task.done():
+            task.give_up()
+            task.set_exception(TaskTimeoutError(self._message))
+
+    def _task_done(self, _task: Any) -> None:
+        self._execution.cancel_command("timer", self._timer_id)
+
+
+def limit_duration(execution: Execution, task: DurableTask[Any], duration_us: int, what: str) -> None:
+    """Fail ``task`` with ``TaskTimeoutError`` after this time, giving up whatever it has outstanding. A task that ends in time takes the timer back."""
+    if not task.done():
+        _Deadline(execution, task, execution.now_us + max(1, duration_us), f"{what} did not end within {duration_us / 1e6:g} s")

@@ -1,0 +1,403 @@
+"""``OrchestrationContext``: what an orchestrator may ask for.
+
+Each method encodes its arguments first (a call that raises leaves no trace), then takes an id, then issues one command. Nothing here does I/O; everything goes through the ``Execution``.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from asyncio import events
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, overload
+from uuid import UUID
+
+from durable_core.definitions import Activity, BoundActivity, BoundOrchestrator, EntityId, Orchestrator, UnknownActivity, UnknownOrchestrator
+from durable_core.errors import OutsideOrchestratorError
+from durable_core.events import EntityCalled, EntitySignaled, EventSent, Parent, SubOrchestrationStarted, TaskScheduled
+from durable_core.ids import check_instance_id, child_id
+from durable_core.replay.calls import RetryingCall, Waiter, limit_duration
+from durable_core.replay.entity_ref import EntityRef
+from durable_core.replay.futures import DurableTask
+from durable_core.replay.identity import derived_uuid, seeded_random
+from durable_core.replay.logger import ReplaySafeLogger
+from durable_core.retry import RetryPolicy, microseconds
+
+if TYPE_CHECKING:
+    from durable_core.replay.machine import Execution
+
+__all__ = ["OrchestrationContext"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+O = TypeVar("O")  # noqa: E741
+E = TypeVar("E")
+Ts = TypeVarTuple("Ts")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class OrchestrationContext:
+    """The first parameter of every orchestrator. Valid only inside turns of its own orchestration."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._random: random.Random | None = None
+        self._uuids = 0
+        self.logger: logging.LoggerAdapter[logging.Logger] = ReplaySafeLogger(
+            logging.getLogger(f"durable_core.orchestrator.{execution.name}"),
+            {"instance_id": execution.instance_id, "orchestrator": execution.name},
+            lambda: execution.replaying,
+        )
+        """A stdlib logger that is silent while replaying."""
+
+    # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def instance_id(self) -> str:
+        return self._execution.instance_id
+
+    @property
+    def execution_id(self) -> str:
+        """Differs for each generation of the same instance."""
+        return self._execution.execution_id
+
+    @property
+    def name(self) -> str:
+        return self._execution.name
+
+    @property
+    def parent(self) -> Parent | None:
+        """Who started this as a sub-orchestration."""
+        started = self._execution.started
+        return started.parent if started is not None else None
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the code is being run again over recorded events. Deciding by it breaks determinism; it is for logs and metrics."""
+        return self._execution.replaying
+
+    @property
+    def current_utc_datetime(self) -> datetime:
+        """The recorded time of what is being handled, aware, in UTC. Never the wall clock."""
+        return _EPOCH + timedelta(microseconds=self._execution.now_us)
+
+    @property
+    def history_length(self) -> int:
+        """How many events the history has so far."""
+        return self._execution.history_length
+
+    @property
+    def continue_as_new_suggested(self) -> bool:
+        """Whether the history has grown so long that going on as a new generation is cheaper."""
+        return self._execution.history_length >= self._execution.limits.suggest_continue_as_new
+
+    @property
+    def random(self) -> random.Random:
+        """Seeded by the execution id: the same numbers on every replay."""
+        if self._random is None:
+            self._random = seeded_random(self._execution.execution_id)
+        return self._random
+
+    def new_uuid(self) -> UUID:
+        """A fresh UUID (version 5), the same on every replay."""
+        self._uuids += 1
+        return derived_uuid(self.instance_id, self.execution_id, self._uuids)
+
+    # ── activities ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def call_activity(self, fn: Activity[P, R], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    @overload
+    def call_activity(
+        self,
+        fn: Callable[[*Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        retry: RetryPolicy | None = ...,
+        tags: dict[str, str] | None = ...,
+        timeout: timedelta | None = ...,
+    ) -> DurableTask[R]: ...
+    @overload
+    def call_activity(
+        self, fn: Callable[[*Ts], R], /, *args: *Ts, retry: RetryPolicy | None = ..., tags: dict[str, str] | None = ..., timeout: timedelta | None = ...
+    ) -> DurableTask[R]: ...
+    @overload
+    def call_activity(
+        self, fn: str, /, *args: Any, return_type: type[R], retry: RetryPolicy | None = ..., tags: dict[str, str] | None = ..., timeout: timedelta | None = ...
+    ) -> DurableTask[R]: ...
+    @overload
+    def call_activity(
+        self, fn: str, /, *args: Any, retry: RetryPolicy | None = ..., tags: dict[str, str] | None = ..., timeout: timedelta | None = ...
+    ) -> DurableTask[Any]: ...
+    def call_activity(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
+        self,
+        fn: Any,
+        /,
+        *args: Any,
+        retry: RetryPolicy | None = None,
+        tags: dict[str, str] | None = None,
+        timeout: timedelta | None = None,
+        return_type: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run an activity, at least once, and await its result.
+
+        ``fn`` is the activity, or its name (then give ``return_type`` to have the result typed and checked). ``timeout`` covers the whole call, queueing and retries included
+        (``TaskTimeoutError``). A failure raises ``TaskFailedError``. Raises at once: ``NotRegisteredError``, ``ArgumentsError``, ``PayloadError``.
+        """
+        execution = self._active()
+        callee = execution.registry.activity(fn)
+        _check_options(retry, timeout)
+        text, arity = callee.encode(args, kwargs)
+        execution.registry.check_size(text, f"the input of {callee.name!r}")
+        decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
+        tags = tags or callee.tags
+        retry = retry or callee.retry
+
+        def schedule(attempt: int, waiter: Waiter) -> int:
+            return self._schedule_task(callee, text, arity, attempt, tags, waiter)
+
+        task: DurableTask[Any]
+        if retry is None:
+            task = DurableTask(loop=execution.loop, name=callee.name, decode=decode, on_cancel=_cancel_task)
+            task.task_id = schedule(1, task)
+        else:
+            task = DurableTask(loop=execution.loop, name=callee.name, decode=decode)
+            call = RetryingCall(execution, "task", retry, task, schedule)
+            task.on_cancel(call.cancel)
+        timeout = timeout or callee.timeout
+        if timeout is not None:
+            limit_duration(execution, task, microseconds(timeout), f"activity {callee.name!r}")
+        return task
+
+    def _schedule_task(self, callee: BoundActivity | UnknownActivity, text: str | None, arity: int, attempt: int, tags: dict[str, str] | None, waiter: Waiter) -> int:
+        execution = self._execution
+        number = execution.next_number("task")
+        if execution.command(TaskScheduled(number, callee.name, text, arity, attempt, tags)):
+            execution.expect_reply("task", number, waiter)
+            if not callee.known:
+                execution.note_unknown_activity(number, callee.name)
+        return number
+
+    # ── sub-orchestrations ────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    def call_sub_orchestrator(self, fn: Orchestrator[P, O], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[O]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]],
+        /,
+        *args: *Ts,
+        instance_id: str | None = ...,
+        retry: RetryPolicy | None = ...,
+        tags: dict[str, str] | None = ...,
+        timeout: timedelta | None = ...,
+    ) -> DurableTask[O]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        fn: str,
+        /,
+        *args: Any,
+        return_type: type[R],
+        instance_id: str | None = ...,
+        retry: RetryPolicy | None = ...,
+        tags: dict[str, str] | None = ...,
+        timeout: timedelta | None = ...,
+    ) -> DurableTask[R]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        fn: str,
+        /,
+        *args: Any,
+        instance_id: str | None = ...,
+        retry: RetryPolicy | None = ...,
+        tags: dict[str, str] | None = ...,
+        timeout: timedelta | None = ...,
+    ) -> DurableTask[Any]: ...
+    def call_sub_orchestrator(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
+        self,
+        fn: Any,
+        /,
+        *args: Any,
+        instance_id: str | None = None,
+        retry: RetryPolicy | None = None,
+        tags: dict[str, str] | None = None,
+        timeout: timedelta | None = None,
+        return_type: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start another orchestration as a child and await its result.
+
+        Without ``instance_id`` the child's id is derived from this execution's. An id that is taken by anybody but an ended child of this parent fails the call. Cancelling the call
+        terminates the child. Errors as for ``call_activity``.
+        """
+        execution = self._active()
+        callee = execution.registry.orchestrator(fn)
+        _check_options(retry, timeout)
+        chosen = instance_id or callee.instance_id
+        if chosen is not None:
+            check_instance_id(chosen)
+        text, arity = callee.encode(args, kwargs)
+        execution.registry.check_size(text, f"the input of {callee.name!r}")
+        decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
+
+        def schedule(_attempt: int, waiter: Waiter) -> int:
+            return self._schedule_child(callee, chosen, text, arity, tags, waiter)
+
+        task: DurableTask[Any]
+        if retry is None:
+            task = DurableTask(loop=execution.loop, name=callee.name, decode=decode, on_cancel=_cancel_child)
+            task.task_id = schedule(1, task)
+        else:
+            task = DurableTask(loop=execution.loop, name=callee.name, decode=decode)
+            call = RetryingCall(execution, "child", retry, task, schedule)
+            task.on_cancel(call.cancel)
+        if timeout is not None:
+            limit_duration(execution, task, microseconds(timeout), f"sub-orchestration {callee.name!r}")
+        return task
+
+    def _schedule_child(self, callee: BoundOrchestrator | UnknownOrchestrator, chosen: str | None, text: str | None, arity: int, tags: dict[str, str] | None, waiter: Waiter) -> int:
+        execution = self._execution
+        number = execution.next_number("child")
+        instance_id = chosen or child_id(execution.execution_id, number)
+        if execution.command(SubOrchestrationStarted(number, callee.name, instance_id, text, arity, tags)):
+            execution.expect_reply("child", number, waiter)
+            execution.note_child(number, instance_id)
+        return number
+
+    # ── timers, events ────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_timer(self, fire_at: datetime | timedelta) -> DurableTask[None]:
+        """A durable timer: at a time (aware), or after a while. ``asyncio.sleep`` is the same for short. A time in the past fires at once."""
+        execution = self._active()
+        if isinstance(fire_at, timedelta):
+            due_us = execution.now_us + microseconds(fire_at)
+        elif fire_at.tzinfo is None:
+            raise ValueError(f"create_timer needs an aware datetime, got the naive {fire_at!r}; say which time zone, e.g. ctx.current_utc_datetime + timedelta(...)")
+        else:
+            due_us = microseconds(fire_at - _EPOCH)
+        if due_us > _LAST_US:
+            raise OverflowError(f"a timer cannot fire after the year 9999, got {fire_at!r}")
+        task: DurableTask[None] = DurableTask(loop=execution.loop, name="timer", on_cancel=_cancel_timer)
+        task.task_id = execution.start_timer(max(due_us, execution.now_us), task)
+        return task
+
+    @overload
+    def wait_for_external_event(self, name: str, *, return_type: type[R], timeout: timedelta | None = ...) -> DurableTask[R]: ...
+    @overload
+    def wait_for_external_event(self, name: str, *, timeout: timedelta | None = ...) -> DurableTask[Any]: ...
+    def wait_for_external_event(self, name: str, *, return_type: Any = None, timeout: timedelta | None = None) -> Any:
+        """Wait for the next event of this name (case-insensitive) that nobody else waits for; events that came earlier are buffered. ``timeout`` raises ``TaskTimeoutError``."""
+        execution = self._active()
+        if not name:
+            raise ValueError("an event name must not be empty")
+        _check_options(None, timeout)
+        task: DurableTask[Any] = DurableTask(
+            loop=execution.loop, name=name, decode=execution.registry.decoder(return_type if return_type is not None else Any), on_cancel=execution.external_events.give_up
+        )
+        execution.external_events.wait(task)
+        if timeout is not None:
+            limit_duration(execution, task, microseconds(timeout), f"event {name!r}")
+        return task
+
+    def send_event(self, instance_id: str, name: str, data: Any = None) -> None:
+        """Raise an external event at another orchestration. Dropped if there is no such instance or it has ended."""
+        execution = self._active()
+        text = execution.registry.encode_any(data)
+        execution.command(EventSent(execution.next_number("entity"), check_instance_id(instance_id), name, text))
+
+    # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def entity(self, cls: type[E], key: str) -> EntityRef[E]:
+        """The entity of this class and key; it exists as soon as it is used."""
+        return EntityRef(self, cls, EntityId(self._execution.registry.entity(cls).name, key))
+
+    def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: Any = Any) -> DurableTask[Any]:
+        """Call an operation by name; ``ctx.entity(cls, key).call(...)`` is the typed form."""
+        execution = self._active()
+        text, arity = execution.registry.encode_arguments(args)
+        return self._send_operation(id, operation, text, arity, execution.registry.decoder(return_type))
+
+    def signal_entity(self, id: EntityId, operation: str, *args: Any) -> None:
+        """Signal an operation by name; ``ctx.entity(cls, key).signal(...)`` is the typed form."""
+        execution = self._active()
+        text, arity = execution.registry.encode_arguments(args)
+        execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, operation, text, arity))
+
+    def _call_entity(self, cls: type, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DurableTask[Any]:
+        execution = self._active()
+        callee = execution.registry.entity(cls).operation(operation)
+        text, arity = callee.encode(args, kwargs)
+        execution.registry.check_size(text, f"the input of {callee.name!r}")
+        return self._send_operation(id, callee.name, text, arity, callee.decode_result)
+
+    def _signal_entity(self, cls: type, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        execution = self._active()
+        callee = execution.registry.entity(cls).operation(operation)
+        text, arity = callee.encode(args, kwargs)
+        execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, callee.name, text, arity))
+
+    def _send_operation(self, id: EntityId, operation: str, text: str | None, arity: int, decode: Callable[[str | None], Any]) -> DurableTask[Any]:
+        execution = self._execution
+        number = execution.next_number("entity")
+        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=f"{id.name}.{operation}", task_id=number, decode=decode, on_cancel=_cancel_entity_call)
+        if execution.command(EntityCalled(number, id.instance_id, operation, text, arity)):
+            execution.expect_reply("entity", number, task)
+        return task
+
+    # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def set_custom_status(self, status: Any) -> None:
+        """A value that clients see on the instance while it runs; written with this turn's commit."""
+        execution = self._active()
+        execution.set_custom_status(execution.registry.encode_any(status))
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> None:
+        """When this function returns, start again from the top with these arguments and an empty history. Events that nobody waited for are carried over, in order."""
+        execution = self._active()
+        execution.continue_as_new(*execution.orchestrator.encode(args, kwargs))
+
+    def _active(self) -> Execution:
+        execution = self._execution
+        if events._get_running_loop() is not execution.loop:
+            raise OutsideOrchestratorError(
+                f"a context of orchestrator {execution.name!r} ({execution.instance_id!r}) was used outside of its own turns; ctx works only in that orchestrator and the coroutines it awaits"
+            )
+        return execution
+
+
+_LAST_US = 253_402_300_799_000_000
+
+
+def _check_options(retry: Any, timeout: Any) -> None:
+    if not isinstance(retry, RetryPolicy | None):
+        raise TypeError(f"retry must be a RetryPolicy, got {retry!r}")
+    if not isinstance(timeout, timedelta | None) or (timeout is not None and timeout <= timedelta(0)):
+        raise TypeError(f"timeout must be a timedelta above zero, got {timeout!r}")
+
+
+def _execution_of(task: DurableTask[Any]) -> Execution:
+    loop: Any = task.get_loop()
+    execution: Execution = loop.host
+    return execution
+
+
+def _cancel_task(task: DurableTask[Any]) -> None:
+    _execution_of(task).cancel_command("task", task.task_id)
+
+
+def _cancel_child(task: DurableTask[Any]) -> None:
+    _execution_of(task).cancel_command("child", task.task_id)
+
+
+def _cancel_timer(task: DurableTask[Any]) -> None:
+    _execution_of(task).cancel_command("timer", task.task_id)
+
+
+def _cancel_entity_call(task: DurableTask[Any]) -> None:
+    _execution_of(task).cancel_command("entity", task.task_id)

@@ -1,0 +1,102 @@
+"""``when_all`` and ``when_any``: Durable Task's two ways to wait for several tasks, beside asyncio's own."""
+
+from __future__ import annotations
+
+from asyncio import events
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar, overload
+
+from durable_core.errors import OutsideOrchestratorError
+from durable_core.replay.futures import DurableTask
+from durable_core.replay.loop import DeterministicLoop
+
+__all__ = ["when_all", "when_any"]
+
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+
+
+def _futures(tasks: tuple[Any, ...], name: str) -> tuple[DeterministicLoop, list[Any]]:
+    loop: Any = events._get_running_loop()
+    if not isinstance(loop, DeterministicLoop):
+        raise OutsideOrchestratorError(f"{name} works inside an orchestrator; elsewhere use asyncio.gather or asyncio.wait")
+    if len(tasks) == 1 and not hasattr(tasks[0], "__await__"):
+        tasks = tuple(tasks[0])
+    return loop, [task if hasattr(task, "add_done_callback") else loop.create_task(task) for task in tasks]
+
+
+def _cancel_all(futures: Iterable[Any]) -> Callable[[Any], None]:
+    def cancel(_task: Any) -> None:
+        for future in futures:
+            future.cancel()
+
+    return cancel
+
+
+@overload
+def when_all(first: Awaitable[T1], second: Awaitable[T2], /) -> DurableTask[tuple[T1, T2]]: ...
+@overload
+def when_all(first: Awaitable[T1], second: Awaitable[T2], third: Awaitable[T3], /) -> DurableTask[tuple[T1, T2, T3]]: ...
+@overload
+def when_all(tasks: Iterable[Awaitable[T]], /) -> DurableTask[list[T]]: ...
+def when_all(*tasks: Any) -> Any:
+    """Wait for *every* task, then give their results in argument order, or raise the first failure in argument order.
+
+    Unlike ``asyncio.gather``, which raises as soon as one fails while the others go on. An iterable gives a list, several arguments a tuple.
+    """
+    as_tuple = len(tasks) > 1
+    loop, futures = _futures(tasks, "when_all")
+    outer: DurableTask[Any] = DurableTask(loop=loop, name="when_all", on_cancel=_cancel_all(futures))
+    left = len(futures)
+
+    def finish() -> None:
+        if outer.done():
+            return
+        for future in futures:
+            if future.cancelled() or future.exception() is not None:
+                outer.set_exception(_failure(future))
+                return
+        results = [future.result() for future in futures]
+        outer.set_result(tuple(results) if as_tuple else results)
+
+    def one_done(_future: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            finish()
+
+    for future in futures:
+        future.add_done_callback(one_done)
+    if not futures:
+        finish()
+    return outer
+
+
+def _failure(future: Any) -> BaseException:
+    if future.cancelled():
+        import asyncio
+
+        return asyncio.CancelledError()
+    return future.exception()  # type: ignore[no-any-return]
+
+
+@overload
+def when_any(*tasks: DurableTask[T]) -> DurableTask[DurableTask[T]]: ...
+@overload
+def when_any(tasks: Iterable[DurableTask[T]], /) -> DurableTask[DurableTask[T]]: ...
+def when_any(*tasks: Any) -> Any:
+    """Wait for the task that ends first, and give that *task*, failed or not: await it for its result. The others go on."""
+    loop, futures = _futures(tasks, "when_any")
+    if not futures:
+        raise ValueError("when_any of nothing would wait for ever")
+    outer: DurableTask[Any] = DurableTask(loop=loop, name="when_any")
+
+    def first(future: Any) -> None:
+        if not outer.done():
+            outer.set_result(future)
+
+    for future in futures:
+        future.add_done_callback(first)
+    return outer

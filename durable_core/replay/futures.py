@@ -1,0 +1,149 @@
+"""Futures and tasks whose order in a set is the same on every run.
+
+``asyncio.wait`` returns sets and ``TaskGroup`` cancels by iterating one. A set iterates by hash, and a default hash is an address, so the order of
+wake-ups (and with it the history) would change from run to run. Ours hash to *digest of the execution id + a number per execution*: the number gives the order,
+the digest keeps thousands of cached executions from colliding in asyncio's process-wide set of all tasks. Equality stays identity.
+The hash must be there before ``super().__init__()``, which already puts a task into that set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from durable_core.errors import FailureDetails, TaskFailedError
+
+if TYPE_CHECKING:
+    from durable_core.replay.loop import DeterministicLoop
+
+__all__ = ["DeterministicFuture", "DeterministicTask", "DurableTask", "order_gather_futures"]
+
+R = TypeVar("R")
+Decoder = Callable[[str | None], Any]
+
+
+class DeterministicFuture(asyncio.Future[Any]):
+    __slots__ = ("_order",)
+
+    def __init__(self, *, loop: DeterministicLoop) -> None:
+        self._order = loop.next_order()
+        super().__init__(loop=loop)
+
+    def __hash__(self) -> int:
+        return self._order
+
+    __eq__ = object.__eq__
+
+
+class DeterministicTask(asyncio.Task[Any]):
+    __slots__ = ("_order",)
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, **kwargs: Any) -> None:
+        self._order = loop.next_order()
+        super().__init__(coro, loop=loop, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._order
+
+    __eq__ = object.__eq__
+
+
+if TYPE_CHECKING:
+
+    class _DurableTaskBase(asyncio.Future[R], Coroutine[Any, Any, R]):
+        """To type checkers a future that is also a coroutine, so that ``TaskGroup.create_task`` takes it: our loop's ``create_task`` does."""
+
+        _order: int
+
+        def __init__(self, *, loop: DeterministicLoop) -> None: ...
+        def __await__(self) -> Generator[Any, None, R]: ...
+        def send(self, value: Any, /) -> Any: ...
+        def throw(self, *args: Any) -> Any: ...
+        def close(self) -> None: ...
+else:
+
+    class _DurableTaskBase(DeterministicFuture):
+        __slots__ = ()
+
+        def __class_getitem__(cls, item):
+            return cls
+
+
+class DurableTask(_DurableTaskBase[R]):
+    """What every ``ctx.call_…`` returns: an awaitable that can be awaited again, gathered, put into a ``TaskGroup``, and cancelled.
+
+    ``name`` is what was called and ``task_id`` its number among the calls of its kind (0 for waits that leave no command).
+    """
+
+    __slots__ = ("_decode", "_on_cancel", "name", "task_id")
+
+    def __init__(
+        self,
+        *,
+        loop: DeterministicLoop,
+        name: str = "",
+        task_id: int = 0,
+        decode: Decoder | None = None,
+        on_cancel: Callable[[DurableTask[Any]], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.task_id = task_id
+        self._decode = decode
+        self._on_cancel = on_cancel
+        super().__init__(loop=loop)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give the call up: an activity that has not started is removed, a running one is told, a child is terminated."""
+        if self.done():
+            return False
+        self.give_up()
+        return super().cancel(msg=msg)
+
+    def on_cancel(self, callback: Callable[[DurableTask[Any]], None]) -> None:
+        self._on_cancel = callback
+
+    def give_up(self) -> None:
+        """Take back what is outstanding for this call."""
+        if self._on_cancel is not None:
+            self._on_cancel(self)
+
+    # What the machine does when the reply is there. A cancelled call may still get one: it is dropped.
+
+    def succeed(self, text: str | None) -> None:
+        if self.done():
+            return
+        try:
+            value: Any = self._decode(text) if self._decode is not None else None
+        except Exception as error:  # a result that does not fit the hint is the awaiting code's to see
+            self.set_exception(error)
+        else:
+            self.set_result(value)
+
+    def fire(self) -> None:
+        """The timer that this task stands for has fired."""
+        self.succeed(None)
+
+    def fail(self, details: FailureDetails) -> None:
+        if not self.done():
+            self.set_exception(TaskFailedError(self.name, self.task_id, details))
+
+
+def order_gather_futures() -> None:
+    """Give ``asyncio.gather``'s outer future, which asyncio makes itself, an order too (only on our loop; idempotent).
+
+    Its class is private to asyncio and its hash an address; there is no hook to replace the class from a loop. The number is given at the first
+    hash, that is when deterministic code first puts the future into a set.
+    """
+    gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
+
+    def ordered_hash(self: Any) -> int:
+        loop = self.get_loop()
+        if not hasattr(loop, "next_order"):
+            return object.__hash__(self)
+        order: int | None = self.__dict__.get("_order")
+        if order is None:
+            order = self._order = loop.next_order()
+        return order
+
+    gathering.__hash__ = ordered_hash

@@ -1,0 +1,260 @@
+"""The deterministic event loop: a real ``asyncio.AbstractEventLoop`` without I/O, threads or a clock of its own.
+
+An orchestrator runs on one of these, one loop per execution. ``asyncio``'s own machinery (tasks, ``gather``, ``timeout``, ``TaskGroup``, locks, queues) does the
+rest, since it needs only ``call_soon``, ``call_at``, ``create_future`` and ``create_task``. Determinism comes from four facts:
+
+* ready handles run strictly first in, first out;
+* time is the recorded time of the message being applied, and ``call_later`` creates a durable timer;
+* whatever leaves the loop (sockets, executors, subprocesses, other threads) raises at once;
+* futures and tasks have an order of their own (``futures.py``).
+
+``drain`` runs until nothing is ready. It must be called from a plain callback or a thread, not from within another task's step (CPython 3.14 refuses that).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from asyncio import events
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextvars import Context
+from types import FrameType
+from typing import Any, NoReturn, Protocol, TypeVarTuple
+
+from durable_core.errors import ForbiddenInOrchestratorError
+from durable_core.replay.futures import DeterministicFuture, DeterministicTask, order_gather_futures
+from durable_core.replay.source import user_line
+
+__all__ = ["DeterministicLoop", "LoopHost", "TimerHandle", "new_loop"]
+
+
+Ts = TypeVarTuple("Ts")
+
+
+class LoopHost(Protocol):
+    """What the loop asks of the machine that owns it."""
+
+    name: str
+
+    @property
+    def stopped(self) -> bool:
+        """No further step may run: the execution has a problem."""
+        ...
+
+    def start_loop_timer(self, due_us: int, handle: TimerHandle) -> int: ...
+    def cancel_loop_timer(self, timer_id: int) -> None: ...
+    def report(self, context: dict[str, Any]) -> None:
+        """asyncio's exception handler context."""
+
+
+class TimerHandle(asyncio.TimerHandle):
+    """A durable timer that asyncio asked for; ``timer_id`` ties it to its ``TimerFired``."""
+
+    __slots__ = ("timer_id",)
+    timer_id: int
+
+
+async def _await(future: asyncio.Future[Any]) -> Any:
+    return await future
+
+
+class DeterministicLoop(asyncio.AbstractEventLoop):
+    """``salt`` is the digest of the execution id that spreads hashes; see ``futures.py``."""
+
+    is_orchestrator_loop = True
+
+    def __init__(self, host: LoopHost, salt: int) -> None:
+        order_gather_futures()
+        self.host = host
+        self._salt = salt
+        self._ordered = 0
+        self._ready: deque[asyncio.Handle] = deque()
+        self._closed = False
+        self.now_us = 0
+        self.start_us = 0
+        self.steps = 0
+        # Insertion-ordered: closing cancels the newest first. Generators are held strongly, so that none is finalised by the garbage collector.
+        self.tasks: dict[DeterministicTask, None] = {}
+        self.generators: list[AsyncGenerator[Any, Any]] = []
+        self.failed: list[DeterministicTask] = []
+
+    # ── order, time ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def next_order(self) -> int:
+        self._ordered += 1
+        return self._salt + self._ordered
+
+    def time(self) -> float:
+        """Seconds of recorded time since the execution started."""
+        return (self.now_us - self.start_us) / 1e6
+
+    # ── scheduling ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
+        if not math.isfinite(delay):
+            raise ValueError(f"a delay must be finite, got {delay}")
+        if delay <= 0:
+            return self.call_soon(callback, *args, context=context)
+        due_us = self.now_us + max(1, round(delay * 1e6))
+        handle = TimerHandle((due_us - self.start_us) / 1e6, callback, args, self, context)
+        handle.timer_id = self.host.start_loop_timer(due_us, handle)
+        return handle
+
+    def call_at(self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
+        return self.call_later(when - self.time(), callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
+        self.host.cancel_loop_timer(handle.timer_id)
+
+    def timer_fired(self, handle: TimerHandle) -> None:
+        self._ready.append(handle)
+
+    def create_future(self) -> Any:
+        return DeterministicFuture(loop=self)
+
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **_kwargs: Any) -> Any:
+        # **_kwargs: 3.12+ passes eager_start and whatever comes; tasks here are never eager.
+        if isinstance(coro, asyncio.Future):
+            coro = _await(coro)
+        self._refuse_unordered_callers(coro)
+        task = DeterministicTask(coro, loop=self, context=context)
+        task.set_name(name or f"task-{self._ordered}")
+        self.tasks[task] = None
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _refuse_unordered_callers(self, coro: Coroutine[Any, Any, Any]) -> None:
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and frame.f_globals.get("__name__") == "asyncio.tasks":
+            if frame.f_code.co_name == "as_completed" or "_AsCompleted" in frame.f_code.co_qualname:
+                coro.close()
+                self._forbid("asyncio.as_completed over coroutines", "their start order would be random: wrap each in asyncio.create_task first")
+            frame = frame.f_back
+
+    def _task_done(self, task: DeterministicTask) -> None:
+        self.tasks.pop(task, None)
+        if not task.cancelled() and task._exception is not None:  # .exception() would count as having been looked at
+            self.failed.append(task)
+
+    # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def drain(self, max_steps: int) -> bool:
+        """Run what is ready until nothing is, or the host has stopped us. False if ``max_steps`` did not suffice."""
+        ready, host = self._ready, self.host
+        previous = events._get_running_loop()
+        hooks = sys.get_asyncgen_hooks()
+        events._set_running_loop(self)
+        sys.set_asyncgen_hooks(firstiter=self.generators.append, finalizer=self._finalise)
+        try:
+            while ready:
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    handle._run()
+                    self.steps += 1
+                    if host.stopped:
+                        break
+                    if self.steps > max_steps:
+                        return False
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+            events._set_running_loop(previous)
+        return True
+
+    def _finalise(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if not self._closed:
+            self.create_task(generator.aclose())
+
+    def discard_ready(self) -> None:
+        self._ready.clear()
+
+    # ── what asyncio asks a loop ──────────────────────────────────────────────────────────────────────────────
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        self._closed = True
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self._closed:
+            self.host.report(context)
+
+    default_exception_handler = call_exception_handler
+
+    def get_exception_handler(self) -> None:
+        return None
+
+    def _forbid(self, what: str, instead: str) -> NoReturn:
+        raise ForbiddenInOrchestratorError(f"{what} is not possible in orchestrator {self.host.name!r} ({user_line()}): {instead}")
+
+
+def new_loop(host: LoopHost, salt: int) -> DeterministicLoop:
+    """To type checkers the class looks abstract: the forbidden methods are set below, by table."""
+    loop: Any = DeterministicLoop
+    return loop(host, salt)  # type: ignore[no-any-return]
+
+
+def _forbidden(name: str) -> Callable[..., Any]:
+    def refuse(self: DeterministicLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        for argument in (*args, *kwargs.values()):
+            if asyncio.iscoroutine(argument):
+                argument.close()
+        self._forbid(
+            _FORBIDDEN[name],
+            "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)",
+        )
+
+    return refuse
+
+
+_FORBIDDEN = {
+    "run_in_executor": "a thread or executor (asyncio.to_thread, run_in_executor)",
+    "set_default_executor": "an executor",
+    "call_soon_threadsafe": "a call from another thread (call_soon_threadsafe)",
+    "getaddrinfo": "a name look-up",
+    "getnameinfo": "a name look-up",
+    "create_connection": "a network connection",
+    "create_server": "a server",
+    "create_datagram_endpoint": "a datagram endpoint",
+    "create_unix_connection": "a socket connection",
+    "create_unix_server": "a server",
+    "connect_accepted_socket": "a socket",
+    "start_tls": "a TLS connection",
+    "sendfile": "sending a file",
+    "connect_read_pipe": "a pipe",
+    "connect_write_pipe": "a pipe",
+    "subprocess_exec": "a subprocess",
+    "subprocess_shell": "a subprocess",
+    "sock_recv": "a socket",
+    "sock_recv_into": "a socket",
+    "sock_recvfrom": "a socket",
+    "sock_sendall": "a socket",
+    "sock_sendto": "a socket",
+    "sock_connect": "a socket",
+    "sock_accept": "a socket",
+    "sock_sendfile": "a socket",
+    "add_reader": "watching a file descriptor",
+    "remove_reader": "watching a file descriptor",
+    "add_writer": "watching a file descriptor",
+    "remove_writer": "watching a file descriptor",
+    "add_signal_handler": "a signal handler",
+    "remove_signal_handler": "a signal handler",
+    "run_forever": "running a loop",
+    "run_until_complete": "running a loop",
+    "stop": "stopping the loop",
+}
+for _name in _FORBIDDEN:
+    setattr(DeterministicLoop, _name, _forbidden(_name))

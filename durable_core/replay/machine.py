@@ -1,0 +1,403 @@
+"""The replay machine: (history, new messages, orchestrator) → what a turn appends and asks for.
+
+An ``Execution`` is one run of one orchestrator function, live or replayed. Messages are applied **one at a time, and the loop is drained after each**; so what the code does never depends on how
+messages were batched when they first arrived. While the history is replayed, the commands that the code issues are held against the recorded ones (``matching.py``); after that they are new.
+
+Three states matter besides "running":
+
+* a **problem**: code and history do not fit, the code is stuck, or a turn is too long. It is never raised into user code, which could swallow it and go on for ever; instead
+  commands record nothing from then on, the drain stops after the current step, and whoever runs the turn finds ``problem``.
+* an **ending**: the last event of this execution. Later messages are ignored.
+* **closing**: ``close`` ends the code in memory. Commands record nothing.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from attrs import frozen
+
+from durable_core.actions import Ending, Turn
+from durable_core.definitions import BoundOrchestrator, Registry
+from durable_core.errors import NonDeterminismError, OrchestrationStuckError, ReplayError, TurnTooLongError
+from durable_core.events import (
+    COMMAND_EVENTS,
+    CommandCancelled,
+    CommandEvent,
+    CommandKind,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    Event,
+    EventRaised,
+    ExecutionCompleted,
+    ExecutionContinuedAsNew,
+    ExecutionFailed,
+    ExecutionResumed,
+    ExecutionStarted,
+    ExecutionSuspended,
+    ExecutionTerminated,
+    MessageEvent,
+    SubOrchestrationCompleted,
+    SubOrchestrationFailed,
+    TaskCompleted,
+    TaskFailed,
+    TimerCreated,
+    TimerFired,
+)
+from durable_core.failures import describe
+from durable_core.replay.calls import TimerWaiter, Waiter
+from durable_core.replay.closing import close_loop
+from durable_core.replay.context import OrchestrationContext
+from durable_core.replay.external_events import ExternalEvents
+from durable_core.replay.identity import hash_salt
+from durable_core.replay.loop import DeterministicLoop, TimerHandle, new_loop
+from durable_core.replay.matching import Expected, mismatch_message
+from durable_core.replay.source import await_line, user_line
+
+__all__ = ["LOGIC_VERSION", "Execution", "Limits"]
+
+LOGIC_VERSION = 1
+"""Raised when a change of the engine makes the same code issue its commands in another order."""
+
+_COMMANDS = frozenset(COMMAND_EVENTS)
+_logger = logging.getLogger("durable_core.orchestrator")
+
+
+@frozen
+class Limits:
+    """Bounds of one turn."""
+
+    steps_per_turn: int = 1_000_000
+    commands_per_turn: int = 200_000
+    suggest_continue_as_new: int = 10_000
+    """``ctx.continue_as_new_suggested`` turns True at a history of this many events."""
+
+
+class _LoopTimer:
+    """A timer that asyncio asked for (sleep, timeout, wait_for)."""
+
+    __slots__ = ("handle", "loop")
+
+    def __init__(self, loop: DeterministicLoop, handle: TimerHandle) -> None:
+        self.loop = loop
+        self.handle = handle
+
+    def fire(self) -> None:
+        self.loop.timer_fired(self.handle)
+
+
+class Execution:
+    """``python`` is the running interpreter's ``major.minor``; it is recorded with a history's first event (see ``ExecutionStarted``)."""
+
+    def __init__(
+        self, orchestrator: BoundOrchestrator, registry: Registry, instance_id: str, execution_id: str, *, python: str = "", limits: Limits | None = None
+    ) -> None:
+        self.orchestrator = orchestrator
+        self.registry = registry
+        self.name = orchestrator.name
+        self.instance_id = instance_id
+        self.execution_id = execution_id
+        self.limits = limits or Limits()
+        self.started: ExecutionStarted | None = None
+        self.problem: ReplayError | None = None
+        self.ending: Ending | None = None
+        self.suspended = False
+        self.closing = False
+        self.history_length = 0
+        self.loop = new_loop(self, hash_salt(execution_id))
+        self.context = OrchestrationContext(self)
+        self.external_events = ExternalEvents()
+        self._python = python
+        self._base_context = contextvars.Context()
+        self._root: Any = None
+        self._expected: Expected | None = None
+        self._events: list[Event] = []
+        self._turn_commands = 0
+        self._numbers: dict[CommandKind, int] = {"task": 0, "child": 0, "timer": 0, "entity": 0}
+        self._waiters: dict[CommandKind, dict[int, Waiter]] = {"task": {}, "child": {}, "entity": {}}
+        self._timers: dict[int, TimerWaiter] = {}
+        self._children: dict[int, str] = {}
+        self._unknown_activities: dict[int, str] = {}
+        self._unawaited: list[Any] = []
+        self._custom_status: str | None = None
+        self._next_input: tuple[str | None, int] | None = None
+
+    # ── what the world does to it ─────────────────────────────────────────────────────────────────────────────
+
+    def replay(self, history: Iterable[Event]) -> Iterator[None]:
+        """Apply a recorded history, holding the code against it. Yields after each message, so that the caller can let others run; stops at a problem."""
+        message: Any = None
+        commands: list[tuple[int, CommandEvent]] = []
+        position = -1
+        for position, event in enumerate(history):
+            if type(event) in _COMMANDS:
+                commands.append((position, event))  # type: ignore[arg-type]
+                continue
+            if message is not None:
+                self._reapply(message, commands)
+                yield
+                if self.problem is not None:
+                    return
+            message, commands = event, []
+        if message is not None:
+            self._reapply(message, commands)
+            yield
+        self._expected = None
+
+    def _reapply(self, message: MessageEvent, commands: list[tuple[int, CommandEvent]]) -> None:
+        expected = self._expected = Expected.of(commands)
+        self.history_length += 1
+        self._base_context.run(self._apply, message)
+        position, recorded = expected.first()
+        if recorded is not None and self.problem is None:
+            self._mismatch(position, recorded, None)
+
+    def apply(self, message: MessageEvent) -> None:
+        """Apply one new message: it and the commands that it causes become part of the next ``take_turn``."""
+        if self.ending is None and self.problem is None:
+            self.history_length += 1
+            self._events.append(message)
+            self._base_context.run(self._apply, message)
+
+    def take_turn(self) -> Turn:
+        """What the messages applied since the last call have caused. Raises the ``problem`` if there is one."""
+        self._check_stuck()
+        if self.problem is not None:
+            raise self.problem
+        self._warn_of_unawaited()
+        turn = Turn(tuple(self._events), self._custom_status, self.ending, tuple(dict.fromkeys(self._unknown_activities.values())))
+        self._events.clear()
+        self._custom_status = None
+        self._turn_commands = 0
+        self.loop.steps = 0
+        return turn
+
+    def close(self) -> None:
+        """End the code in memory; nothing is recorded. ``finally`` blocks and ``except CancelledError`` of the orchestrator do run. Idempotent."""
+        self._base_context.run(self._end_code)
+
+    def _end_code(self) -> None:
+        self.closing = True
+        close_loop(self.loop, f"orchestrator {self.name!r} of {self.instance_id!r}")
+
+    # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _apply(self, message: MessageEvent) -> None:
+        loop = self.loop
+        if message.at_us > loop.now_us:
+            loop.now_us = message.at_us
+        _HANDLERS[type(message)](self, message)
+        if self.ending is not None:
+            return
+        if not loop.drain(self.limits.steps_per_turn):
+            self.problem = TurnTooLongError(
+                self.instance_id,
+                f"one turn of orchestrator {self.name!r} of {self.instance_id!r} ran more than {self.limits.steps_per_turn} steps; does a loop in it await nothing that takes time (asyncio.sleep(0))?",
+            )
+        root = self._root
+        if root is not None and root.done() and self.problem is None:
+            self._finish(root)
+
+    def _on_started(self, message: ExecutionStarted) -> None:
+        self.started = message
+        self.loop.start_us = self.loop.now_us
+        for event in message.carried:
+            self.external_events.raised(event)
+        self._root = self.loop.create_task(self.orchestrator.start(self.context, message.input, message.arity), name="orchestrator")
+
+    def _on_completed(self, kind: CommandKind, id: int, result: str | None) -> None:
+        waiter = self._waiters[kind].pop(id, None)
+        if waiter is not None:
+            if kind == "task" and self._unknown_activities:
+                self._unknown_activities.pop(id, None)
+            waiter.succeed(result)
+
+    def _on_failed(self, kind: CommandKind, id: int, message: TaskFailed | SubOrchestrationFailed | EntityOperationFailed) -> None:
+        waiter = self._waiters[kind].pop(id, None)
+        if waiter is not None:
+            if kind == "task" and self._unknown_activities:
+                self._unknown_activities.pop(id, None)
+            waiter.fail(message.failure)
+
+    def _on_timer(self, message: TimerFired) -> None:
+        self.loop.now_us = max(self.loop.now_us, message.due_us)
+        waiter = self._timers.pop(message.id, None)
+        if waiter is not None:
+            waiter.fire()
+
+    def _on_suspended(self, suspended: bool) -> None:
+        self.suspended = suspended
+
+    def _on_terminated(self, message: ExecutionTerminated) -> None:
+        self.ending = message
+        self._end_code()
+
+    # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def now_us(self) -> int:
+        return self.loop.now_us
+
+    @property
+    def stopped(self) -> bool:
+        return self.problem is not None and not self.closing
+
+    @property
+    def replaying(self) -> bool:
+        return self._expected is not None
+
+    def next_number(self, kind: CommandKind) -> int:
+        """The id of the next command of this kind. Taken only after the command's arguments were encoded: a call that raises uses none."""
+        number = self._numbers[kind] = self._numbers[kind] + 1
+        return number
+
+    def command(self, command: CommandEvent) -> bool:
+        """Record a command, or hold it against the history. False: nothing was recorded and nothing will ever answer it."""
+        if self.closing or self.problem is not None or self.ending is not None:
+            return False
+        if self._expected is not None:
+            position, recorded, same = self._expected.take(command)
+            if not same:
+                self._mismatch(position, recorded, command)
+                return False
+        else:
+            self._events.append(command)
+            self._turn_commands += 1
+            if self._turn_commands > self.limits.commands_per_turn:
+                self.problem = TurnTooLongError(
+                    self.instance_id,
+                    f"orchestrator {self.name!r} of {self.instance_id!r} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()}); "
+                    f"split the work into sub-orchestrations of a thousand items each",
+                )
+                return False
+        self.history_length += 1
+        return True
+
+    def expect_reply(self, kind: CommandKind, id: int, waiter: Waiter) -> None:
+        self._waiters[kind][id] = waiter
+
+    def note_child(self, id: int, instance_id: str) -> None:
+        self._children[id] = instance_id
+
+    def note_unknown_activity(self, id: int, name: str) -> None:
+        self._unknown_activities[id] = name
+
+    def start_timer(self, due_us: int, waiter: TimerWaiter) -> int:
+        number = self.next_number("timer")
+        if self.command(TimerCreated(number, due_us)):
+            self._timers[number] = waiter
+        return number
+
+    def start_loop_timer(self, due_us: int, handle: TimerHandle) -> int:
+        return self.start_timer(due_us, _LoopTimer(self.loop, handle))
+
+    def cancel_loop_timer(self, timer_id: int) -> None:
+        self.cancel_command("timer", timer_id)
+
+    def cancel_command(self, kind: CommandKind, id: int) -> None:
+        """At most one cancel a command, none for one that was answered."""
+        outstanding: dict[int, Any] = self._timers if kind == "timer" else self._waiters[kind]
+        if outstanding.pop(id, None) is not None:
+            if kind == "task":
+                self._unknown_activities.pop(id, None)
+            self.command(CommandCancelled(kind, id, self._children.pop(id, "") if kind == "child" else ""))
+
+    def set_custom_status(self, text: str) -> None:
+        if self._expected is None and not self.closing:
+            self._custom_status = text
+
+    def continue_as_new(self, input: str | None, arity: int) -> None:
+        if not self.closing:
+            self._next_input = (input, arity)
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _finish(self, root: Any) -> None:
+        ending = self._ending_of(root)
+        if self.command(ending):
+            self.ending = ending
+            self._end_code()
+
+    def _ending_of(self, root: Any) -> ExecutionCompleted | ExecutionFailed | ExecutionContinuedAsNew:
+        error = _cancelled_error() if root.cancelled() else root.exception()
+        if isinstance(error, MemoryError):  # the process's trouble, not the orchestration's: the turn is given up
+            raise error
+        self._warn_of_unawaited()
+        unawaited = tuple(describe(task._exception) for task in self._unawaited if task._log_traceback)[:100]
+        if error is not None:
+            return ExecutionFailed(describe(error), unawaited)
+        if self._next_input is not None:
+            return ExecutionContinuedAsNew(*self._next_input, self.external_events.buffered)
+        try:
+            result = self.registry.check_size(self.orchestrator.encode_result(root.result()), f"the result of orchestrator {self.name!r}")
+            return ExecutionCompleted(result, unawaited)
+        except Exception as unencodable:
+            return ExecutionFailed(describe(unencodable), unawaited)
+
+    # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _mismatch(self, position: int | None, recorded: CommandEvent | None, asked: CommandEvent | None) -> None:
+        self.problem = NonDeterminismError(
+            self.instance_id,
+            mismatch_message(
+                name=self.name,
+                instance_id=self.instance_id,
+                position=position,
+                recorded=recorded,
+                asked=asked,
+                line=user_line() if asked is not None else "",
+                started=self.started,
+                python=self._python,
+                logic=LOGIC_VERSION,
+            ),
+        )
+
+    def _check_stuck(self) -> None:
+        if self.problem is not None or self.ending is not None or self._root is None:
+            return
+        if self._timers or any(self._waiters.values()) or self.external_events.awaited:
+            return
+        lines = "; ".join(f"{task.get_name()} at {await_line(task.get_coro())}" for task in self.loop.tasks if not task.done())
+        self.problem = OrchestrationStuckError(
+            self.instance_id,
+            f"orchestrator {self.name!r} of {self.instance_id!r} waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding. "
+            f"Waiting: {lines}. Await what ctx.call_…() returned, or set the future, event or queue it waits for. The instance is kept and tried again, so a corrected version goes on.",
+        )
+
+    def _warn_of_unawaited(self) -> None:
+        """Once a turn: tasks that failed and that nobody has looked at. ``await task`` may still come, so it is no more than a warning, until the end records it."""
+        failed, self.loop.failed = self.loop.failed, []
+        for task in failed:
+            if task is not self._root and task._log_traceback:
+                self._unawaited.append(task)
+                self.report({"message": f"task {task.get_name()!r} failed and nobody has awaited it (yet)", "exception": task._exception})
+
+    def report(self, context: dict[str, Any]) -> None:
+        if not self.replaying:
+            error = context.get("exception")
+            _logger.warning("orchestrator %r of %r: %s", self.name, self.instance_id, context.get("message"), exc_info=error if isinstance(error, BaseException) else None)
+
+
+def _cancelled_error() -> BaseException:
+    import asyncio
+
+    return asyncio.CancelledError("the orchestrator ended with CancelledError, although nobody terminated it")
+
+
+_HANDLERS: dict[type[MessageEvent], Callable[[Execution, Any], None]] = {
+    ExecutionStarted: Execution._on_started,
+    TaskCompleted: lambda self, message: self._on_completed("task", message.id, message.result),
+    TaskFailed: lambda self, message: self._on_failed("task", message.id, message),
+    SubOrchestrationCompleted: lambda self, message: self._on_completed("child", message.id, message.result),
+    SubOrchestrationFailed: lambda self, message: self._on_failed("child", message.id, message),
+    EntityOperationCompleted: lambda self, message: self._on_completed("entity", message.id, message.result),
+    EntityOperationFailed: lambda self, message: self._on_failed("entity", message.id, message),
+    TimerFired: Execution._on_timer,
+    EventRaised: lambda self, message: self.external_events.raised(message),
+    ExecutionSuspended: lambda self, message: self._on_suspended(True),
+    ExecutionResumed: lambda self, message: self._on_suspended(False),
+    ExecutionTerminated: Execution._on_terminated,
+}

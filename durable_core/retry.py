@@ -1,0 +1,86 @@
+"""When a failed call is tried again: a policy, and arithmetic on recorded time only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from attrs import field, frozen
+
+from durable_core.errors import FailureDetails
+
+__all__ = ["RetryContext", "RetryPolicy", "microseconds"]
+
+
+@frozen
+class RetryContext:
+    """What a retry handler sees: the failure, the attempt that failed (from 1), and the recorded time since the first attempt was scheduled."""
+
+    failure: FailureDetails
+    attempt: int
+    elapsed: timedelta
+
+
+RetryHandler = Callable[[RetryContext], bool | timedelta]
+
+
+def _check_interval(_: object, attribute: Any, value: timedelta | None) -> None:
+    if value is not None and value < timedelta(0):
+        raise ValueError(f"RetryPolicy.{attribute.name} must not be negative, got {value}")
+
+
+def _check_at_least_one(_: object, attribute: Any, value: float) -> None:
+    if value < 1:
+        raise ValueError(f"RetryPolicy.{attribute.name} must be at least 1, got {value}")
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How often and when a failed call is tried again.
+
+    ``max_number_of_attempts`` counts all attempts, the first included. The delay after attempt n is ``first_retry_interval * backoff_coefficient ** (n - 1)``, at most
+    ``max_retry_interval``. No attempt starts later than ``retry_timeout`` after the first was scheduled. ``non_retriable`` names exception types (classes or qualified names)
+    that end it at once, as does an exception with ``non_retriable = True``. ``handler`` decides instead of the arithmetic: False stops, True retries after
+    the computed delay, a timedelta after that delay; it must be deterministic.
+    """
+
+    first_retry_interval: timedelta = field(default=timedelta(seconds=1), validator=_check_interval)
+    max_number_of_attempts: int = field(default=3, validator=_check_at_least_one)
+    backoff_coefficient: float = field(default=1.0, validator=_check_at_least_one)
+    max_retry_interval: timedelta | None = field(default=None, validator=_check_interval)
+    retry_timeout: timedelta | None = field(default=None, validator=_check_interval)
+    non_retriable: tuple[type[BaseException] | str, ...] = ()
+    handler: RetryHandler | None = None
+
+    def delay_us(self, failure: FailureDetails, attempt: int, elapsed_us: int) -> int | None:
+        """Microseconds to wait before the next attempt; None: give up."""
+        if attempt >= self.max_number_of_attempts or failure.non_retriable:
+            return None
+        if any(failure.is_caused_by(kind) for kind in self.non_retriable):
+            return None
+        delay = self._backoff_us(attempt)
+        if self.handler is not None:
+            decision = self.handler(RetryContext(failure, attempt, timedelta(microseconds=elapsed_us)))
+            if decision is False:
+                return None
+            if isinstance(decision, timedelta):
+                delay = max(0, microseconds(decision))
+        if self.retry_timeout is not None and elapsed_us + delay > microseconds(self.retry_timeout):
+            return None
+        return delay
+
+    def _backoff_us(self, attempt: int) -> int:
+        ceiling = microseconds(self.max_retry_interval) if self.max_retry_interval is not None else _LONGEST_US
+        try:
+            return min(round(microseconds(self.first_retry_interval) * self.backoff_coefficient ** (attempt - 1)), ceiling)
+        except OverflowError:
+            return ceiling
+
+
+_LONGEST_US = 10**9 * 86_400 * 10**6 // 2
+
+
+def microseconds(delta: timedelta) -> int:
+    """Exact, unlike ``total_seconds``."""
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

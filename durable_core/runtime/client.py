@@ -1,0 +1,334 @@
+"""The client: starts orchestrations, asks about them, and sends them messages. It needs no worker in its process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, TypeVarTuple, overload
+from uuid import uuid4
+
+from durable_core.backend import (
+    ENDED,
+    Backend,
+    CommitTurn,
+    CreateInstance,
+    HistoryRange,
+    InstanceFilter,
+    InstanceStatus,
+    Message,
+    Outcome,
+    OutcomeStatus,
+    ReusePolicy,
+    SendMessage,
+)
+from durable_core.codec import decode_events, encode_event
+from durable_core.definitions import EntityId, Orchestrator, Registry
+from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
+from durable_core.events import Event, EventRaised, ExecutionResumed, ExecutionStarted, ExecutionSuspended, OperationRequested
+from durable_core.ids import check_instance_id
+from durable_core.replay.context import OrchestrationContext
+from durable_core.runtime.commits import termination
+from durable_core.runtime.committer import Committer
+from durable_core.runtime.records import OrchestrationState, decode_failure, read_record
+from durable_core.runtime.snapshots import decode_snapshot
+from durable_core.runtime.waiters import RecordReader, Waiters
+from durable_core.runtime.worker import Worker
+
+__all__ = ["DurableClient", "OrchestrationHandle"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+O = TypeVar("O")  # noqa: E741
+E = TypeVar("E")
+Ts = TypeVarTuple("Ts")
+
+
+class OrchestrationHandle(Generic[O]):
+    """One started orchestration, with the type of its result."""
+
+    def __init__(self, client: DurableClient, instance_id: str, decode: Callable[[str | None], Any]) -> None:
+        self._client = client
+        self._decode = decode
+        self.id = instance_id
+
+    async def result(self, timeout: timedelta | None = None) -> O:
+        """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``, ``InstanceNotFoundError``."""
+        status, output, failure = await self._client._wait_for_end(self.id, timeout)
+        if status is InstanceStatus.COMPLETED:
+            return self._decode(output.decode() if output is not None else None)  # type: ignore[no-any-return]
+        details = decode_failure(failure)
+        why = f"failed: {details}" if status is InstanceStatus.FAILED else "was terminated"
+        raise OrchestrationFailedError(self.id, f"orchestration {self.id!r} {why}", details)
+
+    async def state(self) -> OrchestrationState | None:
+        """The instance as it is now."""
+        return await self._client.get_instance(self.id)
+
+    def __repr__(self) -> str:
+        return f"<handle of {self.id!r}>"
+
+
+class DurableClient:
+    """Open as long as its engine is. Get it as ``engine.client``."""
+
+    def __init__(self, backend: Backend, registry: Registry, committer: Committer, worker: Worker | None, check_open: Callable[[], None]) -> None:
+        self._backend = backend
+        self._registry = registry
+        self._committer = committer
+        self._worker = worker
+        self._check_open = check_open
+        self._reader = RecordReader(backend)
+        self._name = uuid4().hex
+        self._sent = 0
+        self.waiters = Waiters(lambda id: worker is not None and worker.turns.holds(id))
+
+    # ── starting ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    async def schedule_new_orchestration(self, fn: Orchestrator[P, O], /, *args: P.args, **kwargs: P.kwargs) -> OrchestrationHandle[O]: ...
+    @overload
+    async def schedule_new_orchestration(
+        self,
+        fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]],
+        /,
+        *args: *Ts,
+        instance_id: str | None = ...,
+        start_at: datetime | None = ...,
+        reuse_policy: ReusePolicy = ...,
+        tags: dict[str, str] | None = ...,
+    ) -> OrchestrationHandle[O]: ...
+    @overload
+    async def schedule_new_orchestration(
+        self,
+        fn: str,
+        /,
+        *args: Any,
+        return_type: type[R],
+        instance_id: str | None = ...,
+        start_at: datetime | None = ...,
+        reuse_policy: ReusePolicy = ...,
+        tags: dict[str, str] | None = ...,
+    ) -> OrchestrationHandle[R]: ...
+    @overload
+    async def schedule_new_orchestration(
+        self,
+        fn: str,
+        /,
+        *args: Any,
+        instance_id: str | None = ...,
+        start_at: datetime | None = ...,
+        reuse_policy: ReusePolicy = ...,
+        tags: dict[str, str] | None = ...,
+    ) -> OrchestrationHandle[Any]: ...
+    async def schedule_new_orchestration(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
+        self,
+        fn: Any,
+        /,
+        *args: Any,
+        instance_id: str | None = None,
+        start_at: datetime | None = None,
+        reuse_policy: ReusePolicy = "error",
+        tags: dict[str, str] | None = None,
+        return_type: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Start an orchestration; when this returns, the start is durable.
+
+        Without ``instance_id`` a fresh one is made. ``start_at`` (aware) delays it. ``reuse_policy`` decides if the id is taken: "error" raises ``InstanceAlreadyExistsError``, "return_existing" gives a
+        handle on what is there, "replace_ended" and "terminate_and_replace" start anew. Also raises ``ArgumentsError``, ``PayloadError``, ``NotRegisteredError``, ``InvalidInstanceIdError``, ``StoreError``.
+        """
+        self._check_open()
+        callee = self._registry.orchestrator(fn)
+        text, arity = callee.encode(args, kwargs)
+        self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
+        instance_id = instance_id or callee.instance_id if instance_id != "" else ""
+        instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
+        decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
+        start = encode_event(ExecutionStarted(callee.name, text, arity, tags=tags or {}))
+        worker = self._worker.id if self._worker is not None and start_at is None and self._worker.can_take(callee.name) else None
+        execution = uuid4().hex
+        outcome = await self._committer.apply(
+            CreateInstance(instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=worker)
+        )
+        self._created(outcome, instance_id, reuse_policy)
+        return OrchestrationHandle(self, instance_id, decode)
+
+    def _created(self, outcome: Outcome, instance_id: str, reuse_policy: ReusePolicy) -> None:
+        if outcome.status is OutcomeStatus.REJECTED:
+            raise outcome.error or StoreError("the store refuses this orchestration")
+        if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
+            raise InstanceAlreadyExistsError(instance_id, f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=...")
+        if self._worker is not None:
+            if outcome.turn is not None:
+                self._worker.accept(outcome.turn)
+            else:
+                self._worker.wake()
+
+    @overload
+    def get_handle(self, fn: Orchestrator[..., O], instance_id: str, /) -> OrchestrationHandle[O]: ...
+    @overload
+    def get_handle(self, fn: str, instance_id: str, /) -> OrchestrationHandle[Any]: ...
+    def get_handle(self, fn: Any, instance_id: str, /) -> OrchestrationHandle[Any]:
+        """A handle on an instance that somebody started, typed by its orchestrator. Asks the store nothing."""
+        return OrchestrationHandle(self, instance_id, self._registry.orchestrator(fn).decode_result)
+
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get_instance(self, instance_id: str) -> OrchestrationState | None:
+        """The instance as it is now; None if there is none (or it was purged)."""
+        self._check_open()
+        record = await self._reader.read(instance_id)
+        return read_record(record, self._registry) if record is not None and record.start else None
+
+    async def query_instances(
+        self,
+        *,
+        statuses: Collection[InstanceStatus] | None = None,
+        name: str | None = None,
+        id_prefix: str | None = None,
+        parent: str | None = None,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        page_size: int = 200,
+    ) -> AsyncIterator[OrchestrationState]:
+        """All instances that match, in order of creation. What matches throughout is given exactly once, whatever changes meanwhile."""
+        self._check_open()
+        wanted = InstanceFilter(
+            frozenset(statuses) if statuses is not None else None, name, id_prefix, parent, _us(created_from), _us(created_to)
+        )
+        cursor: str | None = None
+        while True:
+            page = await self._backend.query_instances(wanted, limit=page_size, cursor=cursor)
+            for record in page.records:
+                yield read_record(record, self._registry)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def get_history(self, instance_id: str) -> list[Event]:
+        """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
+        self._check_open()
+        events: list[Event] = []
+        first: int | None = 0
+        while first is not None:
+            [page] = await self._backend.read_history([HistoryRange(instance_id, None, first)])
+            for row in page.rows:
+                events += decode_events(row.payload)
+            first = page.next
+        if not events and await self._reader.read(instance_id) is None:
+            raise _not_found(instance_id)
+        return events
+
+    async def wait_for_start(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
+        """Wait until the instance has left PENDING. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
+        return await self._wait(instance_id, timeout, lambda state: state.runtime_status is not InstanceStatus.PENDING)
+
+    async def wait_for_completion(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
+        """Wait until the instance has ended, in any process. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
+        return await self._wait(instance_id, timeout, lambda state: state.is_ended)
+
+    async def _wait(self, instance_id: str, timeout: timedelta | None, done: Callable[[OrchestrationState], bool]) -> OrchestrationState:
+        self._check_open()
+        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
+            while True:
+                change = asyncio.ensure_future(self.waiters.next_change(instance_id))
+                try:
+                    state = await self.get_instance(instance_id)
+                    if state is None:
+                        raise _not_found(instance_id)
+                    if done(state):
+                        return state
+                    await change
+                finally:
+                    change.cancel()
+
+    async def _wait_for_end(self, instance_id: str, timeout: timedelta | None) -> tuple[InstanceStatus, bytes | None, bytes | None]:
+        """Status, output, failure. An instance that this process's worker has in hand is not read from the store at all: its last commit says it."""
+        self._check_open()
+        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
+            while True:
+                if not (self._worker is not None and self._worker.turns.holds(instance_id)):
+                    record = await self._reader.read(instance_id)
+                    if record is None:
+                        raise _not_found(instance_id)
+                    if record.status in ENDED:
+                        return record.status, record.output, record.failure
+                    # What ends between the read and the wait is found by the next hint or poll.
+                commit = await self.waiters.next_change(instance_id)
+                if commit is not None and commit.record is not None and commit.record.status is not None:
+                    return commit.record.status, commit.record.output, commit.record.failure
+
+    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def raise_event(self, instance_id: str, name: str, data: Any = None) -> bool:
+        """Send an external event. False if the instance has ended (the event is dropped). Raises ``InstanceNotFoundError``."""
+        return await self._send(Message(self._message_id(), instance_id, encode_event(EventRaised(name, self._registry.encode_any(data))), None, self._name))
+
+    async def terminate(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> bool:
+        """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are dropped. False if it has ended already."""
+        text = self._registry.encode_any(output) if output is not None else None
+        return await self._send(termination(instance_id, self._message_id(), self._name, text, recursive))
+
+    async def suspend(self, instance_id: str, reason: str = "") -> bool:
+        """Run no more turns until ``resume``; messages are kept. False if it has ended."""
+        return await self._send(Message(self._message_id(), instance_id, encode_event(ExecutionSuspended(reason)), None, self._name, control=True))
+
+    async def resume(self, instance_id: str, reason: str = "") -> bool:
+        """Go on after ``suspend``. False if it has ended."""
+        return await self._send(Message(self._message_id(), instance_id, encode_event(ExecutionResumed(reason)), None, self._name, control=True))
+
+    async def _send(self, message: Message) -> bool:
+        self._check_open()
+        outcome = await self._committer.apply(SendMessage(message))
+        if outcome.status is OutcomeStatus.GONE:
+            raise _not_found(message.target)
+        if outcome.status is OutcomeStatus.REJECTED:
+            raise outcome.error or StoreError("the store refuses this message")
+        if self._worker is not None:
+            self._worker.wake()
+        return outcome.status is not OutcomeStatus.ENDED
+
+    def _message_id(self) -> str:
+        self._sent += 1
+        return f"{self._name}.{self._sent}"
+
+    # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def signal_entity(self, id: EntityId, operation: str | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Send one operation; it is durable when this returns, and carried out soon. An operation given as the class's function is checked against its signature."""
+        if isinstance(operation, str) and id.name not in self._registry.entities:
+            name, (text, arity) = operation, self._registry.encode_arguments(args)
+        else:
+            bound = self._registry.entity(id.name).operation(operation)
+            name, (text, arity) = bound.name, bound.encode(args, kwargs)
+        request = encode_event(OperationRequested(name, text, arity))
+        await self._send(Message(self._message_id(), id.instance_id, request, None, self._name, creates=id.name))
+
+    async def get_entity(self, cls: type[E], key: str) -> E | None:
+        """A copy of the entity's stored state, without disturbing it; None if it was never used."""
+        self._check_open()
+        bound = self._registry.entity(cls)
+        record = await self._reader.read(EntityId(bound.name, key).instance_id)
+        if record is None or record.snapshot is None:
+            return None
+        snapshot = decode_snapshot(record.snapshot)
+        return bound.load_state(snapshot.state) if snapshot.state is not None else None
+
+
+def _not_found(instance_id: str) -> InstanceNotFoundError:
+    return InstanceNotFoundError(instance_id, f"there is no instance {instance_id!r} (never started, or purged)")
+
+
+def _us(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError(f"an aware datetime is needed, got the naive {moment!r}")
+    return round(moment.timestamp() * 1e6)
+
+
+def _delay_us(start_at: datetime | None) -> int:
+    start_us = _us(start_at)
+    return 0 if start_us is None else max(0, start_us - time.time_ns() // 1000)

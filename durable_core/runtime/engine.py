@@ -1,0 +1,213 @@
+"""``DurableEngine``: what a program embeds. It collects definitions; while it is open it has a client and, unless told otherwise, a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+
+from durable_core.backend import Backend, CommitTurn
+from durable_core.converter import DataConverter, JsonConverter
+from durable_core.definitions import Orchestrator, Registry
+from durable_core.definitions.activity import ActivityDecorator
+from durable_core.errors import EngineStateError, StoreUrlError
+from durable_core.replay.context import OrchestrationContext
+from durable_core.runtime.client import DurableClient
+from durable_core.runtime.clock import HubClock
+from durable_core.runtime.committer import Committer
+from durable_core.runtime.options import WorkerOptions
+from durable_core.runtime.signals import TerminationSignal
+from durable_core.runtime.stores import backend_for
+from durable_core.runtime.worker import Worker
+
+__all__ = ["DurableEngine"]
+
+P = ParamSpec("P")
+O = TypeVar("O")  # noqa: E741
+E = TypeVar("E")
+
+
+class _Open:
+    """What exists while the engine is open."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.process = os.getpid()
+        self.signal = TerminationSignal()
+        self.committer: Committer
+        self.worker: Worker | None = None
+        self.client: DurableClient
+        self.listener: asyncio.Task[None]
+
+
+class DurableEngine:
+    """Definitions, and the way to run them.
+
+    ``url`` is the store (``sqlite:///orders.db``, ``memory://``, …); it may be given when opening instead. ``converter`` turns payloads into text and back. ``options`` bound what a worker
+    takes on. Creating an engine opens no file and binds no event loop; ``async with engine`` does, and may be repeated::
+
+        engine = DurableEngine("sqlite:///orders.db")
+
+        async def main() -> None:
+            async with engine:
+                handle = await engine.client.schedule_new_orchestration(my_orchestrator, 10)
+                print(await handle.result())
+    """
+
+    activity: ActivityDecorator
+    """``@engine.activity`` or ``@engine.activity(name=…, retry=…, timeout=…, executor="thread" | "process")``."""
+
+    def __init__(self, url: str | None = None, *, converter: DataConverter | None = None, options: WorkerOptions | None = None) -> None:
+        self._url = url
+        self._options = options or WorkerOptions()
+        self._registry = Registry(converter or JsonConverter())
+        self._open: _Open | None = None
+        self._contexts: list[Any] = []
+        self.activity = self._activity
+
+    # ── definitions ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _activity(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        if fn is None:
+            return lambda fn: self._registry.add_activity(fn, **options)
+        return self._registry.add_activity(fn, **options)
+
+    @overload
+    def orchestrator(self, fn: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]], /) -> Orchestrator[P, O]: ...
+    @overload
+    def orchestrator(
+        self, *, name: str | None = ...
+    ) -> Callable[[Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]]], Orchestrator[P, O]]: ...
+    def orchestrator(self, fn: Any = None, *, name: str | None = None) -> Any:
+        """Define an orchestrator: ``@engine.orchestrator`` over ``async def f(ctx, …)``. Raises ``RegistrationError``."""
+        if fn is None:
+            return lambda fn: self._registry.add_orchestrator(fn, name=name)
+        return self._registry.add_orchestrator(fn, name=name)
+
+    @overload
+    def entity(self, cls: type[E], /) -> type[E]: ...
+    @overload
+    def entity(self, *, name: str | None = ...) -> Callable[[type[E]], type[E]]: ...
+    def entity(self, cls: Any = None, *, name: str | None = None) -> Any:
+        """Define an entity: ``@engine.entity`` over a class whose public methods are operations and whose typed attributes are the state. Raises ``RegistrationError``."""
+
+        def define(cls: Any) -> Any:
+            self._registry.add_entity(cls, name=name)
+            return cls
+
+        return define if cls is None else define(cls)
+
+    def register(self, *definitions: Any) -> None:
+        """Add what a library defined with the free-standing ``@activity``, ``@orchestrator`` and ``@entity``; a module adds all that it defines."""
+        for definition in definitions:
+            self._registry.add(definition)
+
+    # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def client(self) -> DurableClient:
+        """Only while the engine is open. Raises ``EngineStateError``."""
+        return self._opened().client
+
+    @property
+    def backend(self) -> Backend:
+        """The open store. Raises ``EngineStateError``."""
+        return self._opened().backend
+
+    def _opened(self) -> _Open:
+        if self._open is None:
+            raise EngineStateError("the engine is not open; write: async with engine: ...")
+        if self._open.process != os.getpid():
+            raise EngineStateError("the engine was open when this process was forked; its threads and files belong to the parent. Open an engine in the child, or start children by spawn")
+        return self._open
+
+    def open(self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None) -> Any:
+        """``async with engine.open(url=…, worker=False)``: choose the store, and whether this process works (a web front end only submits and asks).
+
+        ``backend`` is an instance of your own instead of a URL. Raises ``StoreError``, ``StoreUrlError``, ``EngineStateError``.
+        """
+        return self._opening(url, worker, backend)
+
+    async def __aenter__(self) -> DurableEngine:
+        context = self.open()
+        await context.__aenter__()
+        self._contexts.append(context)
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._contexts.pop().__aexit__(*exc)
+
+    @asynccontextmanager
+    async def _opening(self, url: str | None, worker: bool, backend: Backend | None) -> AsyncIterator[DurableEngine]:
+        if self._open is not None:
+            raise EngineStateError("the engine is open already; use its client, or close it first")
+        if backend is None:
+            chosen = url or self._url
+            if chosen is None:
+                raise StoreUrlError("which store? Pass a URL to DurableEngine(...) or engine.open(...), e.g. sqlite:///orders.db")
+            backend = backend_for(chosen)
+        opened = self._open = _Open(backend)
+        try:
+            await self._start(opened, worker)
+        except BaseException:
+            self._open = None
+            await asyncio.shield(backend.close())
+            raise
+        try:
+            yield self
+        finally:
+            await self._stop(opened)
+
+    async def _start(self, opened: _Open, with_worker: bool) -> None:
+        backend = opened.backend
+        await backend.open(create=True)
+        self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
+        opened.committer = Committer(backend)
+        if with_worker:
+            opened.worker = Worker(backend, self._registry, opened.committer, HubClock(), self._options, lambda id, commit: self._ended(opened, id, commit))
+        opened.client = DurableClient(backend, self._registry, opened.committer, opened.worker, self._check_open)
+        if opened.worker is not None:
+            await opened.worker.start()
+            opened.signal.install()
+        opened.listener = asyncio.create_task(_listen(opened), name="durable-core wake-ups")
+
+    async def _stop(self, opened: _Open) -> None:
+        """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""
+        opened.signal.remove()
+        closing = asyncio.create_task(self._close(opened))
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                if closing.done():
+                    raise
+                if opened.worker is not None:
+                    opened.worker.turns.activities.stop()
+
+    async def _close(self, opened: _Open) -> None:
+        try:
+            if opened.worker is not None:
+                await opened.worker.stop(drain_s=self._options.drain_s)
+            await opened.committer.flush()
+            opened.listener.cancel()
+            await asyncio.wait([opened.listener])
+            await opened.committer.close()
+        finally:
+            self._open = None
+            await opened.backend.close()
+
+    def _check_open(self) -> None:
+        self._opened()
+
+    @staticmethod
+    def _ended(opened: _Open, instance_id: str, commit: CommitTurn) -> None:
+        opened.client.waiters.ended(instance_id, commit)
+
+
+async def _listen(opened: _Open) -> None:
+    async for _ in opened.backend.wakeups():
+        if opened.worker is not None:
+            opened.worker.wake()
+        opened.client.waiters.recheck()

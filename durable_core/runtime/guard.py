@@ -1,0 +1,90 @@
+"""Keeping I/O out of orchestrators: an audit hook that is active only while a turn runs, and a watchdog for turns that block.
+
+CPython raises an *audit event* for ``open``, sockets, subprocesses, ``sqlite3.connect`` and the like. Imports and logging may open files: they are let through.
+``time.sleep`` and thread starts have no audit event before 3.13, so a watchdog thread logs the stack of any turn that takes over a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import traceback
+from types import FrameType
+from typing import Any
+
+from durable_core.errors import ForbiddenInOrchestratorError
+from durable_core.replay.source import user_line
+
+__all__ = ["TurnGuard"]
+
+_logger = logging.getLogger("durable_core.engine")
+
+_FORBIDDEN_PREFIXES = ("socket.", "subprocess.", "sqlite3.", "os.system", "os.exec", "os.fork", "os.spawn", "os.posix_spawn", "urllib.", "ftplib.", "smtplib.", "shutil.")
+_FORBIDDEN = frozenset({"open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "time.sleep", "_thread.start_new_thread", "_thread.start_joinable_thread"})
+_LET_THROUGH = ("importlib.", "_frozen_importlib", "logging", "linecache", "traceback", "tokenize", "zipimport", "warnings")
+_SLOW_TURN_S = 1.0
+
+
+class TurnGuard:
+    """One per process. ``enter`` and ``leave`` bracket a turn on this thread; they cost two assignments."""
+
+    _installed: TurnGuard | None = None
+
+    def __init__(self) -> None:
+        self._thread = 0
+        self._orchestrator: str | None = None
+        self._since = 0.0
+        self._told = False
+
+    @classmethod
+    def install(cls) -> TurnGuard:
+        """The process's guard. An audit hook cannot be removed again, so there is one for all engines."""
+        if cls._installed is None:
+            cls._installed = cls()
+            sys.addaudithook(cls._installed._audit)
+            threading.Thread(target=cls._installed._watch, name="durable-core watchdog", daemon=True).start()
+        return cls._installed
+
+    def enter(self, orchestrator: str) -> None:
+        self._thread = threading.get_ident()
+        self._since = time.monotonic()
+        self._told = False
+        self._orchestrator = orchestrator
+
+    def leave(self) -> None:
+        self._orchestrator = None
+
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
+        if self._orchestrator is None:
+            return
+        if (event in _FORBIDDEN or event.startswith(_FORBIDDEN_PREFIXES)) and self._thread == threading.get_ident() and not _is_let_through():
+            name = self._orchestrator
+            what = f"{event}({args[0]!r})" if args and isinstance(args[0], str | bytes | int) else event
+            raise ForbiddenInOrchestratorError(
+                f"orchestrator {name!r} does I/O: {what} at {user_line()}. An orchestrator is run again on every replay and must only decide; move this into an activity and await ctx.call_activity(...)"
+            )
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_SLOW_TURN_S / 2)
+            name, since = self._orchestrator, self._since
+            if name is not None and not self._told and time.monotonic() - since > _SLOW_TURN_S:
+                self._told = True
+                frame = sys._current_frames().get(self._thread)
+                stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+                _logger.warning("a turn of orchestrator %r has blocked the engine for over %.0f s; it must not sleep or compute for long. It is at:\n%s", name, _SLOW_TURN_S, stack)
+
+
+def _is_let_through() -> bool:
+    """Between the event and our own loop: imports, logging, and what formats a traceback."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if name.startswith(_LET_THROUGH):
+            return True
+        if name.startswith("durable_core.replay"):
+            return False
+        frame = frame.f_back
+    return False

@@ -1,0 +1,367 @@
+"""What happens when something goes wrong: changed code, poison turns, lost replies, lost leases, an engine that is closed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from durable_core import (
+    DurableEngine,
+    InstanceStatus,
+    OrchestrationContext,
+    OrchestrationFailedError,
+    StoreUnavailableError,
+    WorkerOptions,
+    activity,
+    orchestrator,
+)
+from durable_core.backend import AbandonWorker, Command, Outcome
+from durable_core.events import TaskCompleted, TaskScheduled
+from durable_core.testing.memory import MemoryBackend
+from tests.runtime import module_activities
+
+SECOND = timedelta(seconds=1)
+
+
+async def until(condition, seconds: float = 20) -> Any:
+    async with asyncio.timeout(seconds):
+        while not (found := await condition()):
+            await asyncio.sleep(0.01)
+    return found
+
+
+def engine_with(*definitions: Any, **options: Any) -> DurableEngine:
+    engine = DurableEngine(options=WorkerOptions(**{"first_backoff_s": 0.05, "last_backoff_s": 0.2, **options}))
+    engine.register(*definitions)
+    return engine
+
+
+@activity
+async def double(x: int) -> int:
+    return 2 * x
+
+
+# ── code and history ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@orchestrator(name="flow")
+async def original(ctx: OrchestrationContext) -> int:
+    doubled = await ctx.call_activity(double, 4)
+    await ctx.wait_for_external_event("go")
+    return doubled
+
+
+@orchestrator(name="flow")
+async def changed(ctx: OrchestrationContext) -> int:
+    await ctx.create_timer(timedelta(seconds=1))
+    return await ctx.call_activity(double, 4)
+
+
+def test_changed_code_is_told_of_and_the_old_code_repairs_it(tmp_path, run, caplog):
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    old, new = engine_with(original, double), engine_with(changed, double)
+
+    async def main():
+        async with old.open(url):
+            await old.client.schedule_new_orchestration("flow", instance_id="f")
+            await until(lambda: _has(old, "f", TaskCompleted))
+            before = await old.client.get_history("f")
+        async with new.open(url):
+            await new.client.raise_event("f", "go")
+
+            async def problem():
+                return (await new.client.get_instance("f")).problem
+
+            text = await until(problem)
+            state = await new.client.get_instance("f")
+            assert state.runtime_status is InstanceStatus.RUNNING
+            assert not state.parked
+            assert await new.client.get_history("f") == before
+            for needed in ("NonDeterminismError", "'f'", "event 1", "activity 'double'", "timer", "test_faults.py:", "changed"):
+                assert needed in text
+        async with old.open(url):
+            assert await old.client.get_handle("flow", "f").result(20 * SECOND) == 8
+            assert (await old.client.get_instance("f")).problem is None
+
+    run(main)
+
+
+async def _has(engine: DurableEngine, instance_id: str, kind: type) -> bool:
+    return any(isinstance(event, kind) for event in await engine.client.get_history(instance_id))
+
+
+def test_an_orchestrator_that_waits_for_what_can_never_come_is_kept_with_its_problem(url, run):
+    @orchestrator
+    async def stuck(ctx: OrchestrationContext) -> None:
+        await asyncio.Event().wait()
+
+    engine = engine_with(stuck)
+
+    async def main():
+        async with engine.open(url):
+            await engine.client.schedule_new_orchestration(stuck, instance_id="s")
+
+            async def problem():
+                return (await engine.client.get_instance("s")).problem
+
+            text = await until(problem)
+            assert "OrchestrationStuckError" in text
+            assert "test_faults.py" in text
+            assert await engine.client.terminate("s")
+            assert (await engine.client.wait_for_completion("s", 20 * SECOND)).runtime_status is InstanceStatus.TERMINATED
+
+    run(main)
+
+
+def test_a_poison_instance_is_parked_and_blocks_nobody(url, run):
+    @orchestrator
+    async def poison(ctx: OrchestrationContext) -> None:
+        raise SystemExit(3)
+
+    @orchestrator
+    async def good(ctx: OrchestrationContext, x: int) -> int:
+        return await ctx.call_activity(double, x)
+
+    engine = engine_with(poison, good, double, max_attempts=3)
+
+    async def main():
+        async with engine.open(url):
+            for i in range(3):
+                await engine.client.schedule_new_orchestration(poison, instance_id=f"p{i}")
+            results = [await (await engine.client.schedule_new_orchestration(good, i)).result(20 * SECOND) for i in range(10)]
+            assert results == [2 * i for i in range(10)]
+
+            async def parked():
+                return all([(await engine.client.get_instance(f"p{i}")).parked for i in range(3)])
+
+            await until(parked)
+            state = await engine.client.get_instance("p0")
+            assert "parked" in state.problem
+            assert state.history_length == 0
+            await engine.client.terminate("p0")
+            assert (await engine.client.wait_for_completion("p0", 20 * SECOND)).runtime_status is InstanceStatus.TERMINATED
+
+    run(main)
+
+
+def test_a_turn_that_blocks_is_logged_with_its_stack(run, caplog):
+    @orchestrator
+    async def busy(ctx: OrchestrationContext) -> int:
+        return sum(1 for _ in range(60_000_000))
+
+    engine = engine_with(busy)
+
+    async def main():
+        async with engine.open("memory://"):
+            await (await engine.client.schedule_new_orchestration(busy)).result()
+
+    with caplog.at_level(logging.WARNING, "durable_core.engine"):
+        run(main)
+    assert "blocked the engine" in caplog.text
+    assert "in busy" in caplog.text
+
+
+# ── the store ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Unreliable(MemoryBackend):
+    """Replies are lost before or after the write, at random."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.random = random.Random(seed)
+        self.lost = 0
+
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        dice = self.random.random()
+        if dice < 0.2:
+            self.lost += 1
+            raise StoreUnavailableError("lost on the way there")
+        outcomes = await super().apply(commands)
+        if dice < 0.5:
+            self.lost += 1
+            raise StoreUnavailableError("lost on the way back")
+        return outcomes
+
+    async def claim(self, worker: str, **request: Any) -> Any:
+        claim = await super().claim(worker, **request)
+        if self.random.random() < 0.2:
+            self.lost += 1
+            raise StoreUnavailableError("lost on the way back")
+        return claim
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lost_replies_lose_and_double_nothing(run, seed, caplog):
+    counted: dict[str, int] = {}
+
+    @activity
+    async def count(key: str) -> int:
+        counted[key] = counted.get(key, 0) + 1
+        return 1
+
+    @orchestrator
+    async def child(ctx: OrchestrationContext, n: int) -> int:
+        return sum(await asyncio.gather(*(ctx.call_activity(count, f"{ctx.instance_id}/{i}") for i in range(n))))
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> int:
+        first = await asyncio.gather(*(ctx.call_sub_orchestrator(child, n, instance_id=f"{ctx.instance_id}.{n}") for n in range(5)))
+        await asyncio.sleep(0.01)
+        return sum(first) + await ctx.call_activity(count, ctx.instance_id)
+
+    engine = engine_with(count, child, root)
+    backend = Unreliable(seed)
+
+    async def main():
+        async with engine.open(backend=backend):
+            handles = [await engine.client.schedule_new_orchestration(root, instance_id=f"r{i}") for i in range(10)]
+            results = [await handle.result(40 * SECOND) for handle in handles]
+            histories = [await engine.client.get_history(f"r{i}.{n}") for i in range(10) for n in range(5)]
+            return results, histories
+
+    results, histories = run(main)
+    assert backend.lost > 5
+    assert results == [11] * 10
+    assert set(counted.values()) == {1}
+    for history in histories:
+        scheduled = [event.id for event in history if isinstance(event, TaskScheduled)]
+        assert sorted(event.id for event in history if isinstance(event, TaskCompleted)) == scheduled == list(range(1, len(scheduled) + 1))
+
+
+def test_a_worker_that_was_given_up_starts_afresh(url, run, caplog):
+    executions = []
+
+    @activity
+    async def slow(x: int) -> int:
+        executions.append(x)
+        await asyncio.sleep(0.05)
+        return x
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> int:
+        return sum([await ctx.call_activity(slow, x) for x in range(10)])
+
+    engine = engine_with(slow, root, heartbeat_s=0.05)
+
+    async def main():
+        async with engine.open(url):
+            handles = [await engine.client.schedule_new_orchestration(root) for _ in range(5)]
+            for _ in range(3):
+                await asyncio.sleep(0.12)
+                await engine.backend.apply([AbandonWorker(engine._open.worker.id)])
+            return [await handle.result(40 * SECOND) for handle in handles]
+
+    assert run(main) == [45] * 5
+    assert "given up as dead" in caplog.text
+
+
+# ── activities and closing ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_process_that_dies_is_replaced_and_the_activity_fails_after_three_deaths(run):
+    engine = engine_with(module_activities)
+
+    async def main():
+        async with engine.open("memory://"):
+            with pytest.raises(OrchestrationFailedError, match="process.*died 3 times"):
+                await (await engine.client.schedule_new_orchestration("in_dying_process")).result()
+            assert (await (await engine.client.schedule_new_orchestration("in_process", 2)).result())[1][0] == 1
+
+    run(main)
+
+
+def test_closing_lets_running_activities_end_and_saves_their_results(tmp_path, run):
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    executions = []
+
+    @activity
+    async def slow(x: int) -> int:
+        executions.append(x)
+        await asyncio.sleep(0.3)
+        return x
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> int:
+        return sum(await asyncio.gather(*(ctx.call_activity(slow, x) for x in range(5))))
+
+    engine = engine_with(slow, root)
+
+    async def main():
+        async with engine.open(url):
+            await engine.client.schedule_new_orchestration(root, instance_id="r")
+            await until(lambda: _true(len(executions) == 5))
+        async with engine.open(url):
+            return await engine.client.get_handle(root, "r").result(20 * SECOND)
+
+    assert run(main) == 10
+    assert sorted(executions) == [0, 1, 2, 3, 4]
+
+
+async def _true(value: bool) -> bool:
+    return value
+
+
+def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    executions = []
+
+    @activity
+    async def endless_once() -> int:
+        executions.append(1)
+        if len(executions) == 1:
+            await asyncio.sleep(600)
+        return 7
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> int:
+        return await ctx.call_activity(endless_once)
+
+    engine = engine_with(endless_once, root, drain_s=0.2)
+
+    async def main():
+        async with engine.open(url):
+            await engine.client.schedule_new_orchestration(root, instance_id="r")
+            await until(lambda: _true(len(executions) == 1))
+            start = time.monotonic()
+        closed_after = time.monotonic() - start
+        async with engine.open(url):
+            return closed_after, await engine.client.get_handle(root, "r").result(20 * SECOND)
+
+    closed_after, result = run(main)
+    assert result == 7
+    assert closed_after < 5
+    assert len(executions) == 2
+
+
+def test_a_hanging_thread_does_not_keep_the_process_alive(tmp_path):
+    import subprocess
+    import sys
+
+    program = f"""
+import asyncio, time
+from durable_core import DurableEngine, WorkerOptions
+engine = DurableEngine("sqlite:///{tmp_path / "store.db"}", options=WorkerOptions(drain_s=0.2))
+@engine.activity
+def hang() -> None:
+    time.sleep(600)
+@engine.orchestrator
+async def root(ctx) -> None:
+    await ctx.call_activity(hang)
+async def main():
+    async with engine:
+        await engine.client.schedule_new_orchestration(root)
+        await asyncio.sleep(0.3)
+asyncio.run(main())
+"""
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env={**os.environ})
+    assert time.monotonic() - start < 30
