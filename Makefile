@@ -39,7 +39,7 @@ matrix: venv ## the core's tests on every Python here, with several hash seeds
 	$(PY) tools/matrix.py
 
 demo: venv ## a fan-out that survives being killed (FRESH=1 forgets the last run)
-	$(PY) -m examples.demo $(if $(FRESH),--fresh)
+	$(PY) -m examples.index_stdlib
 
 examples: venv ## run every example
 	$(PYTEST) tests/examples

@@ -109,14 +109,16 @@ def _encoder(form: Form, where: str) -> Encoder:
     to_json, dump = form.encode, msgspec.json.Encoder().encode
 
     def encode(value: Any) -> str:
+        native: Any = None
         try:
-            return dump(to_json(value)).decode()
+            native = to_json(value)
+            return dump(native).decode()
         except Fault as found:
             fault, cause = found, found.__cause__
         except RecursionError:
             fault, cause = Fault("it contains itself, or is nested too deeply"), None
         except ValueError as error:  # what JSON itself cannot hold
-            fault, cause = _unwritable(to_json(value), error), None
+            fault, cause = _unwritable(native, error), None
         raise _error(where, f"cannot encode {form.name}{fault.place}", fault) from cause
 
     return encode

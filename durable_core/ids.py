@@ -5,9 +5,6 @@ from __future__ import annotations
 from durable_core.backend import ENTITY_PREFIX, MAX_ID_LENGTH
 from durable_core.errors import InvalidInstanceIdError
 
-__all__ = ["check_instance_id", "child_id", "child_result_id", "task_key", "timer_key"]
-
-
 def check_instance_id(instance_id: str) -> str:
     """The id itself, if a user may choose it. Raises ``InvalidInstanceIdError``."""
     if not isinstance(instance_id, str):
@@ -26,6 +23,11 @@ def check_instance_id(instance_id: str) -> str:
 def child_id(parent_execution: str, number: int) -> str:
     """The default id of a child: by execution, so that it cannot collide after continue-as-new."""
     return f"{parent_execution}:{number:04x}"
+
+
+def entity_name(instance_id: str) -> str:
+    """Of ``@name@key``."""
+    return instance_id.split(ENTITY_PREFIX, 2)[1]
 
 
 def task_key(execution: str, number: int) -> str:

@@ -11,24 +11,19 @@ take for itself.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import sys
-import typing
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from functools import cached_property, partial
-from types import SimpleNamespace
+from functools import cached_property
 from typing import Any, get_args, get_origin
 
 import msgspec
 
 from durable_core.converter import Compiled, DataConverter, compiled
 from durable_core.errors import ArgumentsError, PayloadError, RegistrationError
+from durable_core.forms.callables import CALL_OPTIONS, callable_hints, positional_signature, readable
 
 __all__ = ["CALL_OPTIONS", "Parameters", "decode_untyped", "encode_untyped"]
-
-CALL_OPTIONS = frozenset({"instance_id", "retry", "return_type", "start_at", "tags", "timeout"})
-"""What ``call_activity`` and its like take for themselves."""
 
 _Kind = inspect.Parameter
 
@@ -44,7 +39,7 @@ class Parameters:
         self._function = function
         self._name = name or getattr(function, "__qualname__", repr(function))
         self._converter = converter
-        self._signature = _signature(function, skip, self._name)
+        self._signature = positional_signature(function, skip, self._name)
         parameters = list(self._signature.parameters.values())
         self._positional = [parameter for parameter in parameters if parameter.kind is not _Kind.VAR_POSITIONAL]
         self._extra = next((parameter for parameter in parameters if parameter.kind is _Kind.VAR_POSITIONAL), None)
@@ -114,7 +109,7 @@ class Parameters:
         return tuple(filled)
 
     def _misfit(self, problem: str) -> ArgumentsError:
-        return ArgumentsError(f"{self._name} takes {_readable(self._signature)}: {problem}")
+        return ArgumentsError(f"{self._name} takes {readable(self._signature)}: {problem}")
 
     # ── hints ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -144,7 +139,7 @@ class Parameters:
     @cached_property
     def _hints(self) -> dict[str, Any]:
         try:
-            return _resolved(self._function, {*self._signature.parameters, "return"})
+            return callable_hints(self._function, {*self._signature.parameters, "return"})
         except Exception as error:
             raise RegistrationError(
                 f"the type hints of {self._name} cannot be resolved: {error}. They are needed at run time: "
@@ -152,60 +147,8 @@ class Parameters:
             ) from error
 
 
-def _signature(function: Callable[..., Any], skip: int, name: str) -> inspect.Signature:
-    """Without the first ``skip`` parameters. Raises ``RegistrationError`` for one whose arguments cannot travel by position."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError) as error:
-        raise RegistrationError(f"{name} cannot be registered: {error}") from error
-    parameters = list(signature.parameters.values())
-    own = [parameter for parameter in parameters[:skip] if parameter.kind in (_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD)]
-    refusal = ""
-    if len(own) < skip:
-        refusal = f"it must begin with {skip} positional parameter{'s' * (skip != 1)} for the engine (self, ctx)"
-    for parameter in parameters[skip:]:
-        if parameter.kind in (_Kind.KEYWORD_ONLY, _Kind.VAR_KEYWORD):
-            refusal = f"arguments travel by position, but {str(parameter)!r} is given by keyword only"
-        elif parameter.name in CALL_OPTIONS:
-            refusal = f"its parameter {parameter.name!r} has the name of an option of calls; rename it"
-    if refusal:
-        raise RegistrationError(f"{name} cannot be registered: {refusal}")
-    return signature.replace(parameters=parameters[skip:])
-
-
-def _resolved(function: Any, names: set[str]) -> dict[str, Any]:
-    """Only ``names``: the hint of ``ctx`` may well be imported under TYPE_CHECKING alone. Classes local to another
-    function are found if the body uses them.
-    """
-    while isinstance(function, partial):
-        function = function.func
-    function = inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
-    function = getattr(function, "__func__", function)
-    asked = SimpleNamespace(
-        __annotations__={name: hint for name, hint in function.__annotations__.items() if name in names},
-        __globals__=getattr(function, "__globals__", {}),
-        __type_params__=getattr(function, "__type_params__", ()),
-    )
-    local: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        with contextlib.suppress(ValueError):  # nothing was assigned to it yet
-            local[name] = cell.cell_contents
-    return typing.get_type_hints(asked, localns={**asked.__globals__, **local}, include_extras=True)
-
-
 def _called_with(count: int) -> str:
     return f"it was called with {count} argument{'s' * (count != 1)}"
-
-
-def _readable(signature: inspect.Signature) -> str:
-    class Verbatim(str):
-        __repr__ = str.__str__  # an annotation that is a string, without quotes
-
-    def shown(annotation: Any) -> Any:
-        return Verbatim(annotation) if isinstance(annotation, str) else annotation
-
-    parameters = [parameter.replace(annotation=shown(parameter.annotation)) for parameter in signature.parameters.values()]
-    return str(signature.replace(parameters=parameters, return_annotation=shown(signature.return_annotation)))
 
 
 def _parts(text: str) -> list[str]:

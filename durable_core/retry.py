@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from durable_core.errors import FailureDetails
 
-__all__ = ["RetryContext", "RetryPolicy", "microseconds"]
+__all__ = ["LATEST_US", "RetryContext", "RetryPolicy", "microseconds"]
 
 
 @frozen
@@ -31,7 +31,7 @@ def _check_interval(_: object, attribute: Any, value: timedelta | None) -> None:
 
 
 def _check_at_least_one(_: object, attribute: Any, value: float) -> None:
-    if value < 1:
+    if not value >= 1:  # NaN is not
         raise ValueError(f"RetryPolicy.{attribute.name} must be at least 1, got {value}")
 
 
@@ -66,19 +66,23 @@ class RetryPolicy:
                 return None
             if isinstance(decision, timedelta):
                 delay = max(0, microseconds(decision))
+            elif decision is not True:
+                raise TypeError(f"RetryPolicy.handler must return a bool or a timedelta, got {decision!r}")
         if self.retry_timeout is not None and elapsed_us + delay > microseconds(self.retry_timeout):
             return None
         return delay
 
     def _backoff_us(self, attempt: int) -> int:
-        ceiling = microseconds(self.max_retry_interval) if self.max_retry_interval is not None else _LONGEST_US
+        first = microseconds(self.first_retry_interval)
+        ceiling = microseconds(self.max_retry_interval) if self.max_retry_interval is not None else LATEST_US
         try:
-            return min(round(microseconds(self.first_retry_interval) * self.backoff_coefficient ** (attempt - 1)), ceiling)
+            return min(round(first * self.backoff_coefficient ** (attempt - 1)), ceiling) if first else 0
         except OverflowError:
             return ceiling
 
 
-_LONGEST_US = 10**9 * 86_400 * 10**6 // 2
+LATEST_US = 253_402_300_799_000_000
+"""The last second that a datetime can name (microseconds since the epoch). Durable timers that would fire later fire then; stores hold no larger time."""
 
 
 def microseconds(delta: timedelta) -> int:

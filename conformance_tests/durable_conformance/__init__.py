@@ -5,14 +5,10 @@
     plugin.py       the options; which tests run on which store
     harness.py      what a backend's author supplies beside the backend
     properties.py   what is tested, by number and name
-    hub.py          a store under test, with the commands that tests send most
-    machine.py      random commands to a store and to ``durable_core.hub`` side by side
+    driver.py       a store under test, with the commands that tests send most
+    machine.py      random programs to a store and to ``durable_core.hub`` side by side; recipes.py: their commands
     memory.py       the harness of the store in memory
     suite/          the tests
+
+This module imports nothing: it is on the way to the plugin, which pytest loads for everybody.
 """
-
-from __future__ import annotations
-
-from durable_conformance.harness import Harness
-
-__all__ = ["Harness"]

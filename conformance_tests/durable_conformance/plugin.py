@@ -1,4 +1,5 @@
-"""The pytest plugin. It is loaded for everybody who has pytest and durable-core installed, so it imports pytest alone and stays out of the way.
+"""The pytest plugin. It is loaded for everybody who has pytest and durable-core installed, so it imports pytest alone and stays
+out of the way.
 
 ``--durable-backend`` may be given several times; each test of the suite then runs once on each store. A store that is missing or
 cannot be opened is an error of usage, never a skip. Tests that need what a store does not declare are left out, and the summary says so.

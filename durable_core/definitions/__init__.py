@@ -12,7 +12,7 @@ from __future__ import annotations
 from durable_core.definitions.activity import Activity, ActivityContext, AsyncActivity, SyncActivity, activity
 from durable_core.definitions.entity import EntityContext, EntityDefinition, EntityId, entity
 from durable_core.definitions.orchestrator import Orchestrator, orchestrator
-from durable_core.definitions.registry import BoundActivity, BoundEntity, BoundOrchestrator, Registry, UnknownActivity, UnknownOrchestrator
+from durable_core.definitions.registry import BoundActivity, BoundEntity, BoundOperation, BoundOrchestrator, Registry, UnknownActivity, UnknownOrchestrator
 
 __all__ = [
     "Activity",
@@ -20,6 +20,7 @@ __all__ = [
     "AsyncActivity",
     "BoundActivity",
     "BoundEntity",
+    "BoundOperation",
     "BoundOrchestrator",
     "EntityContext",
     "EntityDefinition",

@@ -147,6 +147,10 @@ class BoundEntity:
             raise NotRegisteredError(f"entity {self.name!r} has no operation {name or operation!r}; it has: {', '.join(sorted(self._operations)) or 'none'}")
         return bound
 
+    def is_async(self, operation: str) -> bool:
+        bound = self._operations.get(operation)
+        return bound is not None and bound.is_async
+
     @cached_property
     def _fields(self) -> dict[str, Any]:
         return {

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Union, get_args, get_origin
 
+import attrs
+
 from durable_core.forms.choices import enum_form, literal_form
 from durable_core.forms.containers import mapping_form, sequence_form, set_form, tuple_form
 from durable_core.forms.form import Fault, Form, expected
-from durable_core.forms.hints import hint_name, plain
+from durable_core.forms.hints import field_hints, hint_name, plain
 from durable_core.forms.models import is_model, model_form
-from durable_core.forms.records import is_record, is_typed_dict, record_form, typed_dict_form
+from durable_core.forms.records import fields_of, is_record, is_typed_dict, record_form, typed_dict_form
 from durable_core.forms.scalars import SCALARS, path_form
 from durable_core.forms.unions import union_form
 
@@ -37,21 +39,21 @@ def _as_is(native: Any) -> Any:
     return native
 
 
-_SEQUENCES: dict[Any, tuple[type, Make]] = {
-    list: (list, _as_is),
-    **dict.fromkeys((abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable, abc.Reversible), (abc.Sequence, _as_is)),
-}
-_SETS: dict[Any, tuple[type, Make]] = {
-    set: (set, set),
-    frozenset: (frozenset, frozenset),
-    abc.Set: (abc.Set, frozenset),
-    abc.MutableSet: (abc.MutableSet, set),
-}
-_MAPPINGS: dict[Any, tuple[type, Make]] = {
-    dict: (dict, _as_is),
-    collections.OrderedDict: (collections.OrderedDict, collections.OrderedDict),
-    abc.Mapping: (abc.Mapping, _as_is),
-    abc.MutableMapping: (abc.MutableMapping, _as_is),
+# Origin of the hint: what makes the form, how many element types it has, which values it takes, and what they become.
+_CONTAINERS: dict[Any, tuple[Callable[..., Form], int, type[Any], Make]] = {
+    list: (sequence_form, 1, list, _as_is),
+    abc.Sequence: (sequence_form, 1, abc.Sequence, _as_is),
+    abc.MutableSequence: (sequence_form, 1, abc.MutableSequence, _as_is),
+    abc.Collection: (sequence_form, 1, abc.Sequence, _as_is),
+    abc.Iterable: (sequence_form, 1, abc.Sequence, _as_is),
+    set: (set_form, 1, set, set),
+    frozenset: (set_form, 1, frozenset, frozenset),
+    abc.Set: (set_form, 1, abc.Set, frozenset),
+    abc.MutableSet: (set_form, 1, abc.MutableSet, set),
+    dict: (mapping_form, 2, dict, _as_is),
+    collections.OrderedDict: (mapping_form, 2, collections.OrderedDict, collections.OrderedDict),
+    abc.Mapping: (mapping_form, 2, abc.Mapping, _as_is),
+    abc.MutableMapping: (mapping_form, 2, abc.MutableMapping, _as_is),
 }
 
 
@@ -155,8 +157,9 @@ class Forms:
             return union_form(name, [self.form(member) for member in args], self._tell_apart)
         if origin is tuple:
             return self._tuple(name, args, bare=hint is tuple)
-        if (container := self._container(name, origin, args)) is not None:
-            return container
+        if origin in _CONTAINERS:
+            make_form, count, accepts, make = _CONTAINERS[origin]
+            return make_form(name, *([self.form(arg) for arg in args] or [self._any] * count), accepts, make)
         if (of_class := self._class(name, hint, origin)) is not None:
             return of_class
         raise Fault(f"there is no rule for {name}: {_ADVICE}")
@@ -167,18 +170,6 @@ class Forms:
         if any(getattr(arg, "__unpacked__", False) for arg in args):
             raise Fault(f"there is no rule for {name}: a tuple is either of fixed length or of one type")
         return tuple_form(name, [self.form(arg) for arg in args])
-
-    def _container(self, name: str, origin: Any, args: tuple[Any, ...]) -> Form | None:
-        if origin in _SEQUENCES:
-            return sequence_form(name, self._element(args, 0), *_SEQUENCES[origin])
-        if origin in _SETS:
-            return set_form(name, self._element(args, 0), *_SETS[origin])
-        if origin in _MAPPINGS:
-            return mapping_form(name, self._element(args, 0), self._element(args, 1), *_MAPPINGS[origin])
-        return None
-
-    def _element(self, args: tuple[Any, ...], index: int) -> Form:
-        return self.form(args[index]) if args else self._any
 
     def _class(self, name: str, hint: Any, origin: Any) -> Form | None:
         def announce(form: Form) -> None:
@@ -200,19 +191,30 @@ class Forms:
         """A decoder for objects that are one of several classes."""
         from cattrs.disambiguators import create_default_dis_func
 
+        shadows = {self._shadow(record.record): record for record in records}
         try:
-            class_of = create_default_dis_func(self._registry().converter, *(record.record for record in records))
+            class_of: Make = create_default_dis_func(self._registry().converter, *shadows)
         except TypeError as error:
-            raise Fault(f"{error}; give them a common field with different Literals") from error
+            names = " and ".join(record.name for record in records)
+            raise Fault(f"{names} cannot be told apart: give them a common field with different Literals") from error
 
         def decode(native: Any) -> Any:
             try:
-                found = class_of(native)
+                return shadows[class_of(native)].decode(native)
             except (KeyError, TypeError, ValueError):
                 raise expected(" | ".join(record.name for record in records), native) from None
-            return self.form(found).decode(native)
 
         return decode
+
+    def _shadow(self, hint: Any) -> type:
+        """A class as cattrs needs to see it, whatever kind of class it is: with resolved hints, and Literals as they are in JSON."""
+        fields, hints = {}, field_hints(hint)
+        for field in fields_of(get_origin(hint) or hint):
+            meant = plain(hints.get(field.name, Any))
+            choices = self.form(meant).choices if get_origin(meant) is Literal else None
+            kind = Literal.__getitem__(choices) if choices else Any
+            fields[field.name] = attrs.field(type=kind, default=attrs.NOTHING if field.required else None)
+        return attrs.make_class("Shadow", fields, kw_only=True)
 
 
 def _key(hint: Any) -> Any:

@@ -46,7 +46,7 @@ class Form:
     The rest serves containers and unions. ``kinds``: what ``encode`` may make. ``types``: the classes of the values
     it takes. ``passes``: classes whose values are their own JSON both ways, so that a list of them needs no copy.
     ``choices``: all that ``encode`` ever makes, if that is a short list. ``distinct``: makes strings that no other
-    distinct form can read. ``record``: the hint, if it is an attrs class or a dataclass.
+    distinct form can read. ``record``: the hint, if it is a class with fields.
     """
 
     name: str

@@ -65,11 +65,19 @@ def field_hints(hint: Any) -> dict[str, Any]:
     """The resolved annotations of a class or of a generic class with arguments, inherited ones included."""
     origin = get_origin(hint) or hint
     try:
-        hints = typing.get_type_hints(origin, include_extras=True)
+        hints = _annotations(origin)
     except Exception as error:
         raise Fault(f"the type hints of {hint_name(origin)} cannot be resolved: {error} ({_WHY_UNRESOLVED})") from error
     arguments = type_arguments(hint)
     return {name: substitute(field, arguments) for name, field in hints.items()}
+
+
+def _annotations(cls: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls, include_extras=True)
+    except NameError:  # what its module does not know: the class itself, if local to a function; its type variables, before Python 3.12.4
+        known = {variable.__name__: variable for base in cls.__mro__ for variable in getattr(base, "__type_params__", ())}
+        return typing.get_type_hints(cls, localns=known | {cls.__name__: cls}, include_extras=True)
 
 
 def type_arguments(hint: Any) -> dict[Any, Any]:

@@ -8,6 +8,7 @@ everything else.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from durable_core.forms.hints import hint_name
 
 __all__ = ["Hooks"]
 
-_BY_CLASS_IN_CATTRS = (str, bytes, int, float, Path)
+_BY_CLASS_IN_CATTRS = (str, bytes, int, float, Path, Enum)
+"""What cattrs, in one version or another, looks up before any predicate is asked."""
 
 
 class Hooks:

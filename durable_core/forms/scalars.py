@@ -3,6 +3,10 @@
 Nothing is converted on the quiet: "5" is no int, 5.7 is no int, True is no 1. Only an int is taken for a float, as
 type checkers take it, and becomes one. An instance of a subclass is taken where its class alone is lost (an IntEnum
 under ``int``), refused where a part of its value would be (a datetime under ``date``).
+
+What ISO 8601 cannot say is not kept, and makes no difference to ``==``: an aware datetime keeps its offset but not
+the name of its zone, a naive one loses ``fold``. An int of more digits than Python converts (4,300 by default) is
+refused.
 """
 
 from __future__ import annotations
@@ -104,7 +108,7 @@ def _written(kind: type, write: Callable[[Any], str], read: Callable[[str], Any]
             return write(value)
         if isinstance(value, kind):
             text = write(value)
-            if read(text) == value:
+            if decode(text) == value:
                 return text
         raise expected(name, value)
 

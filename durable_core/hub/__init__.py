@@ -28,81 +28,51 @@ Nothing here reads a clock, draws a random number or does I/O.
 
 from __future__ import annotations
 
-from durable_core.hub.effects import (
-    Advance,
-    AppendHistory,
-    DropHistory,
-    DropInbox,
-    DropInstance,
-    DropMessage,
-    DropTask,
-    DropTasks,
-    DropWorker,
-    Effect,
-    Forget,
-    PutDetail,
-    PutInstance,
-    PutMessage,
-    PutTask,
-    PutWorker,
-    Remember,
-    absorb,
-)
-from durable_core.hub.eligibility import STEAL_AFTER_US, eligible_tasks, eligible_turns, next_due, page
-from durable_core.hub.leases import Beat, Grant, tombstone
-from durable_core.hub.messages import decode_messages, encode_messages
-from durable_core.hub.needs import Needs, needs, needs_of_obituaries
-from durable_core.hub.queries import cursor_after, matches, order_of, page_of_history, query, read_cursor, read_history, record_of
-from durable_core.hub.rows import DETAIL_KINDS, DetailKind, InstanceRow, MessageRow, State, TaskRow, TaskTable, WorkerRow
-from durable_core.hub.rules import decide
-
-__all__ = [
-    "DETAIL_KINDS",
-    "STEAL_AFTER_US",
-    "Advance",
-    "AppendHistory",
-    "Beat",
-    "DetailKind",
-    "DropHistory",
-    "DropInbox",
-    "DropInstance",
-    "DropMessage",
-    "DropTask",
-    "DropTasks",
-    "DropWorker",
-    "Effect",
-    "Forget",
-    "Grant",
-    "InstanceRow",
-    "MessageRow",
-    "Needs",
-    "PutDetail",
-    "PutInstance",
-    "PutMessage",
-    "PutTask",
-    "PutWorker",
-    "Remember",
-    "State",
-    "TaskRow",
-    "TaskTable",
-    "WorkerRow",
-    "absorb",
-    "cursor_after",
-    "decide",
-    "decode_messages",
-    "eligible_tasks",
-    "eligible_turns",
-    "encode_messages",
-    "matches",
-    "needs",
-    "needs_of_obituaries",
-    "next_due",
-    "order_of",
-    "page",
-    "page_of_history",
-    "query",
-    "read_cursor",
-    "read_history",
-    "record_of",
-    "tombstone",
-]
+from durable_core.hub.effects import Advance as Advance
+from durable_core.hub.effects import AppendHistory as AppendHistory
+from durable_core.hub.effects import DropHistory as DropHistory
+from durable_core.hub.effects import DropInbox as DropInbox
+from durable_core.hub.effects import DropInstance as DropInstance
+from durable_core.hub.effects import DropMessage as DropMessage
+from durable_core.hub.effects import DropTask as DropTask
+from durable_core.hub.effects import DropTasks as DropTasks
+from durable_core.hub.effects import DropWorker as DropWorker
+from durable_core.hub.effects import Effect as Effect
+from durable_core.hub.effects import Forget as Forget
+from durable_core.hub.effects import PutDetail as PutDetail
+from durable_core.hub.effects import PutInstance as PutInstance
+from durable_core.hub.effects import PutMessage as PutMessage
+from durable_core.hub.effects import PutTask as PutTask
+from durable_core.hub.effects import PutWorker as PutWorker
+from durable_core.hub.effects import Remember as Remember
+from durable_core.hub.effects import absorb as absorb
+from durable_core.hub.eligibility import STEAL_AFTER_US as STEAL_AFTER_US
+from durable_core.hub.eligibility import eligible_tasks as eligible_tasks
+from durable_core.hub.eligibility import eligible_turns as eligible_turns
+from durable_core.hub.eligibility import next_due as next_due
+from durable_core.hub.eligibility import page as page
+from durable_core.hub.leases import Beat as Beat
+from durable_core.hub.leases import Grant as Grant
+from durable_core.hub.leases import tombstone as tombstone
+from durable_core.hub.messages import decode_messages as decode_messages
+from durable_core.hub.messages import encode_messages as encode_messages
+from durable_core.hub.needs import Needs as Needs
+from durable_core.hub.needs import needs as needs
+from durable_core.hub.needs import needs_of_obituaries as needs_of_obituaries
+from durable_core.hub.queries import cursor_after as cursor_after
+from durable_core.hub.queries import matches as matches
+from durable_core.hub.queries import order_of as order_of
+from durable_core.hub.queries import page_of_history as page_of_history
+from durable_core.hub.queries import query as query
+from durable_core.hub.queries import read_cursor as read_cursor
+from durable_core.hub.queries import read_history as read_history
+from durable_core.hub.queries import record_of as record_of
+from durable_core.hub.rows import DETAIL_KINDS as DETAIL_KINDS
+from durable_core.hub.rows import DetailKind as DetailKind
+from durable_core.hub.rows import InstanceRow as InstanceRow
+from durable_core.hub.rows import MessageRow as MessageRow
+from durable_core.hub.rows import State as State
+from durable_core.hub.rows import TaskRow as TaskRow
+from durable_core.hub.rows import TaskTable as TaskTable
+from durable_core.hub.rows import WorkerRow as WorkerRow
+from durable_core.hub.rules import decide as decide

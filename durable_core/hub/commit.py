@@ -88,7 +88,7 @@ def _settle(tx: Transaction, command: CommitTurn) -> bool:
         task = tx.state.tasks.get(id)
         if id in settled:
             return False
-        if task is not None and not task.cancelled and task.execution == command.execution and task.instance == command.instance:
+        if task is not None and not task.cancelled and task.execution == command.execution:
             tx.effects.append(DropTask(id))
         elif id in inbox:
             tx.effects.append(DropMessage(command.instance, id))
@@ -113,16 +113,17 @@ def _change_tasks(tx: Transaction, command: CommitTurn) -> None:
     worker's next heartbeat tells it and deletes the task, as does the completion, which is then ``GONE``. Creating and cancelling, or
     settling and cancelling, leaves nothing.
     """
-    created = {new.id for new in command.tasks}
+    cancelled = set(command.cancel_tasks)
+    nothing_left = {*command.settles, *(new.id for new in command.tasks)}
     registered = command.worker in tx.state.workers
     for new in command.tasks:
-        if new.id not in command.cancel_tasks:
+        if new.id not in cancelled:
             worker = command.worker if new.claim and registered else None
             place = tx.next_position(), tx.now_us
             row = TaskRow(new.id, command.instance, command.execution, new.name, new.payload, *place, worker, 0 if worker is None else 1)
             tx.effects.append(PutTask(row))
     for id in dict.fromkeys(command.cancel_tasks):
-        if id in created or id in command.settles:
+        if id in nothing_left:
             continue
         task = tx.state.tasks.get(id)
         if task is None:
@@ -151,12 +152,12 @@ def _end_execution(tx: Transaction, command: CommitTurn, ended: bool) -> None:
 def _put_details(tx: Transaction, command: CommitTurn) -> None:
     id, record = command.instance, command.record
     if record is not None:
-        if record.custom_status is not None:
-            tx.effects.append(PutDetail(id, "custom_status", record.custom_status))
-        if record.output is not None:
-            tx.effects.append(PutDetail(id, "output", record.output))
-        if record.failure is not None:
-            tx.effects.append(PutDetail(id, "failure", record.failure))
+        changed = (
+            PutDetail(id, "custom_status", record.custom_status),
+            PutDetail(id, "output", record.output),
+            PutDetail(id, "failure", record.failure),
+        )
+        tx.effects += (detail for detail in changed if detail.data is not None)
     if command.snapshot is not None:
         tx.effects.append(PutDetail(id, "snapshot", command.snapshot or None))
     if command.obituaries is not None:

@@ -18,8 +18,17 @@ from durable_core.backend import HistoryRow
 from durable_core.hub.rows import DETAIL_KINDS, DetailKind, InstanceRow, MessageRow, State, TaskRow, WorkerRow
 
 
+class Effect:
+    """One fact. ``absorb`` carries it out."""
+
+    __slots__ = ()
+
+    def absorb(self, state: State) -> None:
+        raise NotImplementedError
+
+
 @frozen
-class PutInstance:
+class PutInstance(Effect):
     row: InstanceRow
 
     def absorb(self, state: State) -> None:
@@ -27,7 +36,7 @@ class PutInstance:
 
 
 @frozen
-class DropInstance:
+class DropInstance(Effect):
     """The row and its details."""
 
     id: str
@@ -39,7 +48,7 @@ class DropInstance:
 
 
 @frozen
-class PutDetail:
+class PutDetail(Effect):
     """None deletes. ``obituaries`` are encoded by ``encode_messages``."""
 
     instance: str
@@ -54,7 +63,7 @@ class PutDetail:
 
 
 @frozen
-class PutMessage:
+class PutMessage(Effect):
     row: MessageRow
 
     def absorb(self, state: State) -> None:
@@ -62,7 +71,7 @@ class PutMessage:
 
 
 @frozen
-class DropMessage:
+class DropMessage(Effect):
     target: str
     id: str
 
@@ -73,7 +82,7 @@ class DropMessage:
 
 
 @frozen
-class DropInbox:
+class DropInbox(Effect):
     """All messages of an instance, or those scoped to one execution."""
 
     target: str
@@ -86,7 +95,7 @@ class DropInbox:
 
 
 @frozen
-class PutTask:
+class PutTask(Effect):
     row: TaskRow
 
     def absorb(self, state: State) -> None:
@@ -94,7 +103,7 @@ class PutTask:
 
 
 @frozen
-class DropTask:
+class DropTask(Effect):
     id: str
 
     def absorb(self, state: State) -> None:
@@ -102,7 +111,7 @@ class DropTask:
 
 
 @frozen
-class DropTasks:
+class DropTasks(Effect):
     """All tasks of an instance, or of one execution."""
 
     instance: str
@@ -115,7 +124,7 @@ class DropTasks:
 
 
 @frozen
-class AppendHistory:
+class AppendHistory(Effect):
     instance: str
     execution: str
     first: int
@@ -129,7 +138,7 @@ class AppendHistory:
 
 
 @frozen
-class DropHistory:
+class DropHistory(Effect):
     """All rows of an instance, or of one execution."""
 
     instance: str
@@ -144,7 +153,7 @@ class DropHistory:
 
 
 @frozen
-class Remember:
+class Remember(Effect):
     """An id of a client's message or create, or of a dead incarnation, against repeated submissions."""
 
     id: str
@@ -156,7 +165,7 @@ class Remember:
 
 
 @frozen
-class Forget:
+class Forget(Effect):
     """All remembered ids whose time is over (``until_us`` <= ``now_us``)."""
 
     now_us: int
@@ -168,7 +177,7 @@ class Forget:
 
 
 @frozen
-class PutWorker:
+class PutWorker(Effect):
     row: WorkerRow
 
     def absorb(self, state: State) -> None:
@@ -176,7 +185,7 @@ class PutWorker:
 
 
 @frozen
-class DropWorker:
+class DropWorker(Effect):
     """Forget the incarnation; free its leases on instances (epochs stay) and tasks; delete its cancelled tasks."""
 
     id: str
@@ -193,7 +202,7 @@ class DropWorker:
 
 
 @frozen
-class Advance:
+class Advance(Effect):
     """The hub's counters: the last epoch and the last position given out, and the clock."""
 
     epoch: int
@@ -201,33 +210,13 @@ class Advance:
     now_us: int
 
     def absorb(self, state: State) -> None:
-        assert (self.epoch, self.position) >= (state.epoch, state.position), "the hub's counters went back"
-        assert self.now_us >= state.now_us, "the hub's clock went back"
+        assert self.epoch >= state.epoch, "an epoch would be given out again"
+        assert self.position >= state.position, "a position would be given out again"
+        assert self.now_us >= state.now_us, "the hub's clock would run backwards"
         state.epoch, state.position, state.now_us = self.epoch, self.position, self.now_us
 
 
-Effect = (
-    PutInstance
-    | DropInstance
-    | PutDetail
-    | PutMessage
-    | DropMessage
-    | DropInbox
-    | PutTask
-    | DropTask
-    | DropTasks
-    | AppendHistory
-    | DropHistory
-    | Remember
-    | Forget
-    | PutWorker
-    | DropWorker
-    | Advance
-)
-
-
 def absorb(state: State, effect: Effect) -> None:
-    """Carry one effect out."""
     effect.absorb(state)
 
 

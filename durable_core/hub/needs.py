@@ -21,7 +21,6 @@ from durable_core.hub.leases import Beat, Grant, tombstone
 from durable_core.hub.messages import decode_messages
 from durable_core.hub.rows import DetailKind, State
 
-
 _ALL = 1 << 40
 
 

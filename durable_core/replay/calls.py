@@ -34,7 +34,7 @@ class TimerWaiter(Protocol):
 
 
 class RetryingCall:
-    """``schedule(attempt, waiter)`` issues the command of one attempt and returns its id (0: the execution is closing).
+    """``schedule(attempt, waiter)`` issues the command of one attempt and returns its id.
 
     ``task`` is what the orchestrator awaits; it outlives the attempts.
     """
@@ -46,8 +46,9 @@ class RetryingCall:
         self._task = task
         self._schedule = schedule
         self._started_us = execution.now_us
-        self._attempt = 1
-        self._outstanding: tuple[CommandKind, int] = (kind, schedule(1, self))
+        self._attempt = 0
+        self._outstanding: tuple[CommandKind, int] = (kind, 0)
+        self.fire()
 
     def succeed(self, text: str | None) -> None:
         self._task.succeed(text)
@@ -56,8 +57,7 @@ class RetryingCall:
         try:
             delay_us = self._policy.delay_us(details, self._attempt, self._execution.now_us - self._started_us)
         except Exception as error:  # the user's handler: its failure is the call's
-            if not self._task.done():
-                self._task.set_exception(error)
+            self._task.fail_with(error)
             return
         if delay_us is None:
             self._task.fail(details)
@@ -67,9 +67,10 @@ class RetryingCall:
             self._outstanding = ("timer", self._execution.start_timer(self._execution.now_us + delay_us, self))
 
     def fire(self) -> None:
-        """The back-off is over."""
+        """The next attempt: at once, or when the back-off is over."""
         self._attempt += 1
-        self._outstanding = (self._kind, self._schedule(self._attempt, self))
+        number = self._task.task_id = self._schedule(self._attempt, self)
+        self._outstanding = (self._kind, number)
 
     def cancel(self, _task: DurableTask[Any]) -> None:
         self._execution.cancel_command(*self._outstanding)

@@ -8,7 +8,6 @@ letting it be collected would run it again.
 from __future__ import annotations
 
 import logging
-from asyncio import events
 from typing import Any
 
 from durable_core.replay.loop import DeterministicLoop
@@ -17,6 +16,7 @@ __all__ = ["LEAKED", "close_loop"]
 
 _ROUNDS = 10
 _STEPS_PER_ROUND = 10_000
+_STEPS_PER_TASK = 10  # ending takes a task about five steps; a fan-out of ten thousand must not run into the bound
 
 LEAKED: list[object] = []
 """Coroutines and generators of user code that could not be ended; held strongly on purpose."""
@@ -29,50 +29,61 @@ def close_loop(loop: DeterministicLoop, what: str) -> None:
     if loop.is_closed():
         return
     if loop.tasks or loop.generators:
-        _cancel_tasks(loop)
+        _cancel_tasks(loop, what)
         loop.discard_ready()
-        for task in list(loop.tasks):
-            if not task.done():
-                _close_by_force(loop, task.get_coro(), what)
+        _close_tasks(loop, what)
         for generator in loop.generators:
             _close_generator(loop, generator, what)
-        loop.generators.clear()
+        LEAKED.extend(task.get_coro() for task in loop.tasks)  # started by what was being closed, again and again
     loop.discard_ready()
     loop.close()
+    loop.generators.clear()  # after closing: what is dropped now must not be finalised by a task
 
 
-def _cancel_tasks(loop: DeterministicLoop) -> None:
-    for task in loop.tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+def _cancel_tasks(loop: DeterministicLoop, what: str) -> None:
     for _ in range(_ROUNDS):
         live = [task for task in loop.tasks if not task.done()]
         if not live:
             return
         for task in reversed(live):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
             task.cancel()
-        loop.steps = 0
-        if not loop.drain(_STEPS_PER_ROUND):
-            return
+        try:
+            if not loop.drain(max(_STEPS_PER_ROUND, _STEPS_PER_TASK * len(live))):
+                return
+        except SystemExit as error:  # whoever ends the code must not be ended by it
+            _logger.warning("%s: %r was raised while the code was ended; ignored", what, error)
+
+
+def _close_tasks(loop: DeterministicLoop, what: str) -> None:
+    """What did not end by being cancelled. A ``finally`` block may start further tasks."""
+    for _ in range(_ROUNDS):
+        tasks = list(loop.tasks)
+        loop.tasks.clear()
+        for task in reversed(tasks):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            if not task.done():
+                _close_by_force(loop, task.get_coro(), what)
+        loop.discard_ready()
 
 
 def _close_by_force(loop: DeterministicLoop, coroutine: Any, what: str) -> None:
-    previous = events._get_running_loop()
-    events._set_running_loop(loop)
+    outer = loop.enter()
     try:
         coroutine.close()
     except BaseException as error:  # a coroutine that yields in its finally, or raises: both are told of, neither may stop the engine
-        _logger.warning("%s: code could not be ended (%r); it is kept in memory and never run again", what, error)
-        LEAKED.append(coroutine)
+        if coroutine.cr_frame is None:
+            _logger.warning("%s: code raised %r while being ended", what, error)
+        else:
+            _logger.warning("%s: code could not be ended (%r); it is kept in memory and never run again", what, error)
+            LEAKED.append(coroutine)
     finally:
-        events._set_running_loop(previous)
+        loop.leave(outer)
 
 
 def _close_generator(loop: DeterministicLoop, generator: Any, what: str) -> None:
     if generator.ag_frame is None or generator.ag_running:
         return
-    previous = events._get_running_loop()
-    events._set_running_loop(loop)
+    outer = loop.enter()
     try:
         generator.aclose().__await__().send(None)
         _logger.warning("%s: async generator %s awaits while being closed; it is kept in memory and never run again", what, generator.__qualname__)
@@ -82,4 +93,4 @@ def _close_generator(loop: DeterministicLoop, generator: Any, what: str) -> None
     except BaseException as error:
         _logger.warning("%s: async generator %s failed while being closed: %r", what, generator.__qualname__, error)
     finally:
-        events._set_running_loop(previous)
+        loop.leave(outer)

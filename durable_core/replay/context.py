@@ -22,7 +22,7 @@ from durable_core.replay.entity_ref import EntityRef
 from durable_core.replay.futures import DurableTask
 from durable_core.replay.identity import derived_uuid, seeded_random
 from durable_core.replay.logger import ReplaySafeLogger
-from durable_core.retry import RetryPolicy, microseconds
+from durable_core.retry import LATEST_US, RetryPolicy, microseconds
 
 if TYPE_CHECKING:
     from durable_core.replay.machine import Execution
@@ -102,6 +102,7 @@ class OrchestrationContext:
 
     def new_uuid(self) -> UUID:
         """A fresh UUID (version 5), the same on every replay."""
+        self._active()
         self._uuids += 1
         return derived_uuid(self.instance_id, self.execution_id, self._uuids)
 
@@ -149,7 +150,7 @@ class OrchestrationContext:
         """
         execution = self._active()
         callee = execution.registry.activity(fn)
-        _check_options(retry, timeout)
+        _check_options(retry, timeout, tags)
         text, arity = callee.encode(args, kwargs)
         execution.registry.check_size(text, f"the input of {callee.name!r}")
         decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
@@ -238,7 +239,7 @@ class OrchestrationContext:
         """
         execution = self._active()
         callee = execution.registry.orchestrator(fn)
-        _check_options(retry, timeout)
+        _check_options(retry, timeout, tags)
         chosen = instance_id or callee.instance_id
         if chosen is not None:
             check_instance_id(chosen)
@@ -277,11 +278,13 @@ class OrchestrationContext:
         execution = self._active()
         if isinstance(fire_at, timedelta):
             due_us = execution.now_us + microseconds(fire_at)
+        elif not isinstance(fire_at, datetime):
+            raise TypeError(f"create_timer needs a timedelta or an aware datetime, got {fire_at!r}; for seconds write asyncio.sleep(...)")
         elif fire_at.tzinfo is None:
             raise ValueError(f"create_timer needs an aware datetime, got the naive {fire_at!r}; say which time zone, e.g. ctx.current_utc_datetime + timedelta(...)")
         else:
             due_us = microseconds(fire_at - _EPOCH)
-        if due_us > _LAST_US:
+        if due_us > LATEST_US:
             raise OverflowError(f"a timer cannot fire after the year 9999, got {fire_at!r}")
         task: DurableTask[None] = DurableTask(loop=execution.loop, name="timer", on_cancel=_cancel_timer)
         task.task_id = execution.start_timer(max(due_us, execution.now_us), task)
@@ -308,8 +311,11 @@ class OrchestrationContext:
     def send_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Raise an external event at another orchestration. Dropped if there is no such instance or it has ended."""
         execution = self._active()
-        text = execution.registry.encode_any(data)
-        execution.command(EventSent(execution.next_number("entity"), check_instance_id(instance_id), name, text))
+        check_instance_id(instance_id)
+        if not name:
+            raise ValueError("an event name must not be empty")
+        text = execution.registry.check_size(execution.registry.encode_any(data), f"the data of event {name!r}")
+        execution.command(EventSent(execution.next_number("entity"), instance_id, name, text))
 
     # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -321,12 +327,14 @@ class OrchestrationContext:
         """Call an operation by name; ``ctx.entity(cls, key).call(...)`` is the typed form."""
         execution = self._active()
         text, arity = execution.registry.encode_arguments(args)
+        execution.registry.check_size(text, f"the input of {id.name}.{operation}")
         return self._send_operation(id, operation, text, arity, execution.registry.decoder(return_type))
 
     def signal_entity(self, id: EntityId, operation: str, *args: Any) -> None:
         """Signal an operation by name; ``ctx.entity(cls, key).signal(...)`` is the typed form."""
         execution = self._active()
         text, arity = execution.registry.encode_arguments(args)
+        execution.registry.check_size(text, f"the input of {id.name}.{operation}")
         execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, operation, text, arity))
 
     def _call_entity(self, cls: type, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DurableTask[Any]:
@@ -340,6 +348,7 @@ class OrchestrationContext:
         execution = self._active()
         callee = execution.registry.entity(cls).operation(operation)
         text, arity = callee.encode(args, kwargs)
+        execution.registry.check_size(text, f"the input of {callee.name!r}")
         execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, callee.name, text, arity))
 
     def _send_operation(self, id: EntityId, operation: str, text: str | None, arity: int, decode: Callable[[str | None], Any]) -> DurableTask[Any]:
@@ -355,12 +364,16 @@ class OrchestrationContext:
     def set_custom_status(self, status: Any) -> None:
         """A value that clients see on the instance while it runs; written with this turn's commit."""
         execution = self._active()
-        execution.set_custom_status(execution.registry.encode_any(status))
+        text = execution.registry.encode_any(status)
+        execution.registry.check_size(text, "the custom status")
+        execution.set_custom_status(text)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> None:
         """When this function returns, start again from the top with these arguments and an empty history. Events that nobody waited for are carried over, in order."""
         execution = self._active()
-        execution.continue_as_new(*execution.orchestrator.encode(args, kwargs))
+        text, arity = execution.orchestrator.encode(args, kwargs)
+        execution.registry.check_size(text, f"the input of {execution.name!r}")
+        execution.continue_as_new(text, arity)
 
     def _active(self) -> Execution:
         execution = self._execution
@@ -371,14 +384,13 @@ class OrchestrationContext:
         return execution
 
 
-_LAST_US = 253_402_300_799_000_000
-
-
-def _check_options(retry: Any, timeout: Any) -> None:
+def _check_options(retry: Any, timeout: Any, tags: Any = None) -> None:
     if not isinstance(retry, RetryPolicy | None):
         raise TypeError(f"retry must be a RetryPolicy, got {retry!r}")
     if not isinstance(timeout, timedelta | None) or (timeout is not None and timeout <= timedelta(0)):
         raise TypeError(f"timeout must be a timedelta above zero, got {timeout!r}")
+    if tags is not None and not (isinstance(tags, dict) and all(isinstance(text, str) for pair in tags.items() for text in pair)):
+        raise TypeError(f"tags must be a dict of texts, got {tags!r}")
 
 
 def _execution_of(task: DurableTask[Any]) -> Execution:

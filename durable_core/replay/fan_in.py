@@ -61,9 +61,11 @@ def when_all(*tasks: Any) -> Any:
         results = [future.result() for future in futures]
         outer.set_result(tuple(results) if as_tuple else results)
 
-    def one_done(_future: Any) -> None:
+    def one_done(future: Any) -> None:
         nonlocal left
         left -= 1
+        if not future.cancelled():
+            future.exception()  # counts as looked at: only the first failure is raised, the others are not unawaited
         if left == 0:
             finish()
 

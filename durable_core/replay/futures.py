@@ -37,10 +37,13 @@ class DeterministicFuture(asyncio.Future[Any]):
 
 
 class DeterministicTask(asyncio.Task[Any]):
-    __slots__ = ("_order",)
+    """``wraps`` is the future that the task was made to await, if it was made of one."""
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, **kwargs: Any) -> None:
+    __slots__ = ("_order", "wraps")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, wraps: asyncio.Future[Any] | None = None, **kwargs: Any) -> None:
         self._order = loop.next_order()
+        self.wraps = wraps
         super().__init__(coro, loop=loop, **kwargs)
 
     def __hash__(self) -> int:
@@ -73,7 +76,7 @@ else:
 class DurableTask(_DurableTaskBase[R]):
     """What every ``ctx.call_…`` returns: an awaitable that can be awaited again, gathered, put into a ``TaskGroup``, and cancelled.
 
-    ``name`` is what was called and ``task_id`` its number among the calls of its kind (0 for waits that leave no command).
+    ``name`` is what was called and ``task_id`` its number among the calls of its kind (with retries: of the last attempt; 0 for waits that leave no command).
     """
 
     __slots__ = ("_decode", "_on_cancel", "name", "task_id")
@@ -108,6 +111,12 @@ class DurableTask(_DurableTaskBase[R]):
         if self._on_cancel is not None:
             self._on_cancel(self)
 
+    if not TYPE_CHECKING:
+
+        def close(self) -> None:
+            """A ``TaskGroup`` that takes no more tasks does this to what it was given, taking it for a coroutine."""
+            self.cancel()
+
     # What the machine does when the reply is there. A cancelled call may still get one: it is dropped.
 
     def succeed(self, text: str | None) -> None:
@@ -116,9 +125,18 @@ class DurableTask(_DurableTaskBase[R]):
         try:
             value: Any = self._decode(text) if self._decode is not None else None
         except Exception as error:  # a result that does not fit the hint is the awaiting code's to see
-            self.set_exception(error)
+            self.fail_with(error)
         else:
             self.set_result(value)
+
+    def fail_with(self, error: Exception) -> None:
+        """What a converter or a retry handler of the user's raised: the awaiting code's to see, but for a process without memory."""
+        if isinstance(error, MemoryError):
+            raise error
+        if isinstance(error, StopIteration):  # which no future can carry
+            error = RuntimeError(f"{self.name}: {error!r} was raised where a value was expected")
+        if not self.done():
+            self.set_exception(error)
 
     def fire(self) -> None:
         """The timer that this task stands for has fired."""
@@ -136,14 +154,15 @@ def order_gather_futures() -> None:
     hash, that is when deterministic code first puts the future into a set.
     """
     gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
+    if gathering.__hash__ is not _gathering_hash:
+        gathering.__hash__ = _gathering_hash
 
-    def ordered_hash(self: Any) -> int:
-        loop = self.get_loop()
-        if not hasattr(loop, "next_order"):
-            return object.__hash__(self)
-        order: int | None = self.__dict__.get("_order")
-        if order is None:
-            order = self._order = loop.next_order()
-        return order
 
-    gathering.__hash__ = ordered_hash
+def _gathering_hash(future: Any) -> int:
+    loop = future.get_loop()
+    if not hasattr(loop, "next_order"):
+        return object.__hash__(future)
+    order: int | None = getattr(future, "_order", None)  # not __dict__: futures of the C class have one but do not show it
+    if order is None:
+        order = future._order = loop.next_order()
+    return order

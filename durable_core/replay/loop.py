@@ -32,6 +32,8 @@ __all__ = ["DeterministicLoop", "LoopHost", "TimerHandle", "new_loop"]
 
 Ts = TypeVarTuple("Ts")
 
+_LONGEST_S = 1e12  # more than all time that a datetime knows; beyond it floats overflow on the way to microseconds
+
 
 class LoopHost(Protocol):
     """What the loop asks of the machine that owns it."""
@@ -74,7 +76,6 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._closed = False
         self.now_us = 0
         self.start_us = 0
-        self.steps = 0
         # Insertion-ordered: closing cancels the newest first. Generators are held strongly, so that none is finalised by the garbage collector.
         self.tasks: dict[DeterministicTask, None] = {}
         self.generators: list[AsyncGenerator[Any, Any]] = []
@@ -102,7 +103,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             raise ValueError(f"a delay must be finite, got {delay}")
         if delay <= 0:
             return self.call_soon(callback, *args, context=context)
-        due_us = self.now_us + max(1, round(delay * 1e6))
+        due_us = self.now_us + max(1, round(min(delay, _LONGEST_S) * 1e6))
         handle = TimerHandle((due_us - self.start_us) / 1e6, callback, args, self, context)
         handle.timer_id = self.host.start_loop_timer(due_us, handle)
         return handle
@@ -121,10 +122,11 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None, **_kwargs: Any) -> Any:
         # **_kwargs: 3.12+ passes eager_start and whatever comes; tasks here are never eager.
+        wraps: asyncio.Future[Any] | None = None
         if isinstance(coro, asyncio.Future):
-            coro = _await(coro)
+            wraps, coro = coro, _await(coro)
         self._refuse_unordered_callers(coro)
-        task = DeterministicTask(coro, loop=self, context=context)
+        task = DeterministicTask(coro, loop=self, wraps=wraps, context=context)
         task.set_name(name or f"task-{self._ordered}")
         self.tasks[task] = None
         task.add_done_callback(self._task_done)
@@ -140,32 +142,44 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def _task_done(self, task: DeterministicTask) -> None:
         self.tasks.pop(task, None)
-        if not task.cancelled() and task._exception is not None:  # .exception() would count as having been looked at
+        if task.cancelled():
+            if task.wraps is not None:  # cancelled before its first step, it never got to await the call: pass the cancellation on
+                task.wraps.cancel()
+        elif task._exception is not None:  # .exception() would count as having been looked at
             self.failed.append(task)
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def drain(self, max_steps: int) -> bool:
-        """Run what is ready until nothing is, or the host has stopped us. False if ``max_steps`` did not suffice."""
-        ready, host = self._ready, self.host
-        previous = events._get_running_loop()
-        hooks = sys.get_asyncgen_hooks()
-        events._set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self.generators.append, finalizer=self._finalise)
+        """Run what is ready until nothing is, or the host has stopped us. False if ``max_steps`` did not suffice.
+
+        The bound is for one drain, that is for one message: a bound for several would depend on how they were batched.
+        """
+        ready, host, steps = self._ready, self.host, 0
+        outer = self.enter()
         try:
-            while ready:
+            while ready and not host.stopped:
                 handle = ready.popleft()
                 if not handle._cancelled:
-                    handle._run()
-                    self.steps += 1
-                    if host.stopped:
-                        break
-                    if self.steps > max_steps:
+                    if steps == max_steps:
                         return False
+                    steps += 1
+                    handle._run()
         finally:
-            sys.set_asyncgen_hooks(*hooks)
-            events._set_running_loop(previous)
+            self.leave(outer)
         return True
+
+    def enter(self) -> tuple[Any, Any]:
+        """User code may run from here: this is the running loop, and async generators are ours. Returns what ``leave`` puts back for the host."""
+        outer = (events._get_running_loop(), sys.get_asyncgen_hooks())
+        events._set_running_loop(self)
+        sys.set_asyncgen_hooks(firstiter=self.generators.append, finalizer=self._finalise)
+        return outer
+
+    def leave(self, outer: tuple[Any, Any]) -> None:
+        loop, hooks = outer
+        sys.set_asyncgen_hooks(*hooks)
+        events._set_running_loop(loop)
 
     def _finalise(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._closed:

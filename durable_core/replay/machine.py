@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextvars
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from attrs import frozen
@@ -56,6 +57,7 @@ from durable_core.replay.identity import hash_salt
 from durable_core.replay.loop import DeterministicLoop, TimerHandle, new_loop
 from durable_core.replay.matching import Expected, mismatch_message
 from durable_core.replay.source import await_line, user_line
+from durable_core.retry import LATEST_US
 
 __all__ = ["LOGIC_VERSION", "Execution", "Limits"]
 
@@ -145,6 +147,7 @@ class Execution:
         if message is not None:
             self._reapply(message, commands)
             yield
+        self._warn_of_unawaited()  # before the turn in which it was said already is forgotten
         self._expected = None
 
     def _reapply(self, message: MessageEvent, commands: list[tuple[int, CommandEvent]]) -> None:
@@ -172,7 +175,6 @@ class Execution:
         self._events.clear()
         self._custom_status = None
         self._turn_commands = 0
-        self.loop.steps = 0
         return turn
 
     def close(self) -> None:
@@ -195,7 +197,8 @@ class Execution:
         if not loop.drain(self.limits.steps_per_turn):
             self.problem = TurnTooLongError(
                 self.instance_id,
-                f"one turn of orchestrator {self.name!r} of {self.instance_id!r} ran more than {self.limits.steps_per_turn} steps; does a loop in it await nothing that takes time (asyncio.sleep(0))?",
+                f"one turn of orchestrator {self.name!r} of {self.instance_id!r} ran more than {self.limits.steps_per_turn} steps; "
+                f"does a loop in it await nothing that takes time (asyncio.sleep(0))?",
             )
         root = self._root
         if root is not None and root.done() and self.problem is None:
@@ -211,16 +214,20 @@ class Execution:
     def _on_completed(self, kind: CommandKind, id: int, result: str | None) -> None:
         waiter = self._waiters[kind].pop(id, None)
         if waiter is not None:
-            if kind == "task" and self._unknown_activities:
-                self._unknown_activities.pop(id, None)
+            self._answered(kind, id)
             waiter.succeed(result)
 
     def _on_failed(self, kind: CommandKind, id: int, message: TaskFailed | SubOrchestrationFailed | EntityOperationFailed) -> None:
         waiter = self._waiters[kind].pop(id, None)
         if waiter is not None:
-            if kind == "task" and self._unknown_activities:
-                self._unknown_activities.pop(id, None)
+            self._answered(kind, id)
             waiter.fail(message.failure)
+
+    def _answered(self, kind: CommandKind, id: int) -> None:
+        if kind == "child":
+            self._children.pop(id, None)
+        elif self._unknown_activities and kind == "task":
+            self._unknown_activities.pop(id, None)
 
     def _on_timer(self, message: TimerFired) -> None:
         self.loop.now_us = max(self.loop.now_us, message.due_us)
@@ -287,7 +294,7 @@ class Execution:
 
     def start_timer(self, due_us: int, waiter: TimerWaiter) -> int:
         number = self.next_number("timer")
-        if self.command(TimerCreated(number, due_us)):
+        if self.command(TimerCreated(number, min(due_us, LATEST_US))):
             self._timers[number] = waiter
         return number
 
@@ -323,10 +330,10 @@ class Execution:
 
     def _ending_of(self, root: Any) -> ExecutionCompleted | ExecutionFailed | ExecutionContinuedAsNew:
         error = _cancelled_error() if root.cancelled() else root.exception()
-        if isinstance(error, MemoryError):  # the process's trouble, not the orchestration's: the turn is given up
+        if error is not None and _is_out_of_memory(error):  # the process's trouble, not the orchestration's: the turn is given up
             raise error
         self._warn_of_unawaited()
-        unawaited = tuple(describe(task._exception) for task in self._unawaited if task._log_traceback)[:100]
+        unawaited = tuple(describe(task._exception) for task in islice((task for task in self._unawaited if task._log_traceback), 100))
         if error is not None:
             return ExecutionFailed(describe(error), unawaited)
         if self._next_input is not None:
@@ -334,6 +341,8 @@ class Execution:
         try:
             result = self.registry.check_size(self.orchestrator.encode_result(root.result()), f"the result of orchestrator {self.name!r}")
             return ExecutionCompleted(result, unawaited)
+        except MemoryError:
+            raise
         except Exception as unencodable:
             return ExecutionFailed(describe(unencodable), unawaited)
 
@@ -385,6 +394,10 @@ def _cancelled_error() -> BaseException:
     import asyncio
 
     return asyncio.CancelledError("the orchestrator ended with CancelledError, although nobody terminated it")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, BaseExceptionGroup) and error.subgroup(MemoryError) is not None)
 
 
 _HANDLERS: dict[type[MessageEvent], Callable[[Execution, Any], None]] = {

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import CodeType, FrameType
 from typing import Any
 
 __all__ = ["await_line", "user_line"]
 
+_STEPS = ("drain", "_apply")  # what runs or wakes user code; frames further out are the host's
+_INSTALLED = f"{os.sep}site-packages{os.sep}"
 
 
 def user_line() -> str:
-    """``file.py:12 in my_orchestrator``: the innermost running frame that is neither ours nor the standard library's."""
+    """``file.py:12 in my_orchestrator``: the innermost running frame that is neither ours nor a library's, or else of an installed library."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _is_users(frame):
+    library: FrameType | None = None
+    while frame is not None and not _is_step(frame):
+        if _is_users(frame):
+            if _INSTALLED not in frame.f_code.co_filename:
+                return _describe(frame.f_code, frame.f_lineno)
+            library = library or frame
         frame = frame.f_back
-    return _describe(frame.f_code, frame.f_lineno) if frame is not None else "unknown line"
+    return _describe(library.f_code, library.f_lineno) if library is not None else "the retry, timeout or cancellation of an earlier call"
 
 
 def await_line(coroutine: Any) -> str:
@@ -32,6 +40,10 @@ def await_line(coroutine: Any) -> str:
 def _is_users(frame: FrameType) -> bool:
     top = str(frame.f_globals.get("__name__", "")).partition(".")[0]
     return top == "__main__" or (top != "durable_core" and top not in sys.stdlib_module_names)
+
+
+def _is_step(frame: FrameType) -> bool:
+    return frame.f_code.co_name in _STEPS and str(frame.f_globals.get("__name__", "")).startswith("durable_core.replay.")
 
 
 def _describe(code: CodeType, line: int) -> str:

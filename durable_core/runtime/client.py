@@ -256,7 +256,7 @@ class DurableClient:
                     if record.status in ENDED:
                         return record.status, record.output, record.failure
                     # What ends between the read and the wait is found by the next hint or poll.
-                commit = await self.waiters.next_change(instance_id)
+                commit = await self.waiters.next_change(instance_id, end_only=True)
                 if commit is not None and commit.record is not None and commit.record.status is not None:
                     return commit.record.status, commit.record.output, commit.record.failure
 

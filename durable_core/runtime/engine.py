@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
-from durable_core.backend import Backend, CommitTurn
+from durable_core.backend import Backend
 from durable_core.converter import DataConverter, JsonConverter
 from durable_core.definitions import Orchestrator, Registry
 from durable_core.definitions.activity import ActivityDecorator
@@ -166,7 +166,7 @@ class DurableEngine:
         self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
         opened.committer = Committer(backend)
         if with_worker:
-            opened.worker = Worker(backend, self._registry, opened.committer, HubClock(), self._options, lambda id, commit: self._ended(opened, id, commit))
+            opened.worker = Worker(backend, self._registry, opened.committer, HubClock(), self._options, lambda id, commit: opened.client.waiters.changed(id, commit))
         opened.client = DurableClient(backend, self._registry, opened.committer, opened.worker, self._check_open)
         if opened.worker is not None:
             await opened.worker.start()
@@ -191,6 +191,7 @@ class DurableEngine:
             if opened.worker is not None:
                 await opened.worker.stop(drain_s=self._options.drain_s)
             await opened.committer.flush()
+            opened.client.waiters.close()
             opened.listener.cancel()
             await asyncio.wait([opened.listener])
             await opened.committer.close()
@@ -200,10 +201,6 @@ class DurableEngine:
 
     def _check_open(self) -> None:
         self._opened()
-
-    @staticmethod
-    def _ended(opened: _Open, instance_id: str, commit: CommitTurn) -> None:
-        opened.client.waiters.ended(instance_id, commit)
 
 
 async def _listen(opened: _Open) -> None:

@@ -1,4 +1,4 @@
-"""An instance as this worker has it in hand: its fence, its execution in memory, and what has arrived for it."""
+"""An instance as this worker has it in hand: its fence, what runs it in memory, and what has arrived for it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from attrs import define, field
 
 from durable_core.backend import Message
 from durable_core.events import MessageEvent, TaskCompleted, TaskFailed
-from durable_core.replay.machine import Execution
 from durable_core.runtime.activities import TaskLease
-from durable_core.runtime.commits import Fence
-
-__all__ = ["Arrival", "LiveInstance"]
 
 
 class Arrival(NamedTuple):
@@ -25,30 +21,43 @@ class Arrival(NamedTuple):
     lease: TaskLease | None = None
 
 
+@define
+class Fence:
+    """Where an instance stands in the store, as this worker knows it."""
+
+    instance: str
+    execution: str
+    epoch: int
+    version: int
+
+
 @define(eq=False)
 class LiveInstance:
-    """``busy``: being loaded, or a commit is queued or in flight; what arrives meanwhile forms the next turn. ``dead``: another claim has taken its place, or it was given up."""
+    """``pending``: no commit of the execution has been accepted yet. ``busy``: being loaded, or a turn is under way up to its commit's outcome; what arrives meanwhile forms the next turn. ``dead``: another claim has
+    taken its place, or it was given up. ``in_flight``: what the turn under way has taken."""
 
     fence: Fence
     name: str
-    attempt: int
-    execution: Execution | None = None
     queue: deque[Arrival] = field(factory=deque)
-    known: set[str] = field(factory=set)
     in_flight: list[Arrival] = field(factory=list)
     busy: bool = False
     scheduled: bool = False
     dead: bool = False
-    started: bool = False
+    pending: bool = False
     local_tasks: int = 0
     size: int = 0
+    _known: set[str] = field(factory=set)
 
     def deliver(self, messages: Iterable[Message]) -> None:
         """Messages may be handed over more than once (by a claim and by a commit's outcome): each is taken once."""
         for message in messages:
-            if message.id not in self.known:
-                self.known.add(message.id)
+            if message.id not in self._known:
+                self._known.add(message.id)
                 self.queue.append(Arrival(message))
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Consumed, or left to the store for now."""
+        self._known.difference_update(ids)
 
     @property
     def idle(self) -> bool:

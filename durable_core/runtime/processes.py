@@ -9,15 +9,19 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 from durable_core.definitions import Activity
 from durable_core.failures import describe
 
 __all__ = ["ActivityProcesses", "BrokenProcessPool"]
+
+_PARENTS_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class ActivityProcesses:
@@ -39,7 +43,9 @@ class ActivityProcesses:
 
         pool = self.start()
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, _call, activity.fn.__module__, activity.fn.__qualname__, args)
+            with _signals_held_back():  # here the pool starts its children
+                result = asyncio.get_running_loop().run_in_executor(pool, _call, activity.fn.__module__, activity.fn.__qualname__, args)
+            return await result
         except BrokenProcessPool:
             if self._pool is pool:
                 self._pool = None
@@ -53,16 +59,32 @@ class ActivityProcesses:
             children = list((getattr(pool, "_processes", None) or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
             for child in children:
-                child.terminate()
+                child.kill()
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A child inherits the mask, so that a signal in the tenths of a second before its ``_die_with_parent`` waits there instead of killing it halfway through its imports."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _die_with_parent() -> None:
-    import signal
     import threading
     from multiprocessing.connection import wait
 
-    # Ctrl-C reaches the whole foreground group: the parent decides what happens to running activities.
+    # Ctrl-C reaches the whole foreground group, a service manager's SIGTERM the whole service: the parent decides what happens to running activities.
+    # SIGTERM gets a handler, since what is ignored stays ignored in the programs that an activity starts, and these must be able to be terminated.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PARENTS_SIGNALS)
     parent = multiprocessing.parent_process()
     if parent is not None:
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from durable_core.backend import Backend, CommitTurn, InstanceRecord
+from durable_core.backend import ENDED, Backend, CommitTurn, InstanceRecord
 from durable_core.errors import StoreUnavailableError
 
 __all__ = ["RecordReader", "Waiters"]
@@ -59,38 +59,60 @@ class RecordReader:
                         asked[id].set_result(record)
 
 
+Waiting = dict[str, list[asyncio.Future[CommitTurn | None]]]
+
+
 class Waiters:
-    """``watched_here(id)`` says that this process's worker has the instance in hand and will call ``ended``."""
+    """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again at every hint, and every second if hints
+    get lost."""
 
     def __init__(self, watched_here: Callable[[str], bool]) -> None:
         self._watched_here = watched_here
-        self._events: dict[str, list[asyncio.Future[CommitTurn | None]]] = {}
+        self._for_change: Waiting = {}
+        self._for_end: Waiting = {}
+        self._poll: asyncio.TimerHandle | None = None
 
-    def ended(self, instance_id: str, commit: CommitTurn) -> None:
-        """The worker of this process has ended it."""
-        for future in self._events.pop(instance_id, ()):
-            if not future.done():
-                future.set_result(commit)
-
-    async def next_change(self, instance_id: str) -> CommitTurn | None:
-        """The commit that ended the instance, if this process made it; None: look again."""
-        future: asyncio.Future[CommitTurn | None] = asyncio.get_running_loop().create_future()
-        self._events.setdefault(instance_id, []).append(future)
+    async def next_change(self, instance_id: str, *, end_only: bool = False) -> CommitTurn | None:
+        """The commit that changed (or ended) the instance, if this process made it; None: look again."""
+        loop = asyncio.get_running_loop()
+        if self._poll is None:
+            self._poll = loop.call_later(_POLL_S, self._poll_again)
+        future: asyncio.Future[CommitTurn | None] = loop.create_future()
+        table = self._for_end if end_only else self._for_change
+        table.setdefault(instance_id, []).append(future)
         try:
-            async with asyncio.timeout(_POLL_S):
-                return await future
-        except TimeoutError:
-            return None
+            return await future
         finally:
-            waiting = self._events.get(instance_id)
-            if waiting is not None and future in waiting:
+            waiting = table.get(instance_id, [])
+            if future in waiting:
                 waiting.remove(future)
                 if not waiting:
-                    del self._events[instance_id]
+                    del table[instance_id]
+
+    def changed(self, instance_id: str, commit: CommitTurn) -> None:
+        """The worker of this process has committed a new status."""
+        _tell(self._for_change, instance_id, commit)
+        if commit.record is not None and commit.record.status in ENDED:
+            _tell(self._for_end, instance_id, commit)
 
     def recheck(self) -> None:
         """The store hints that something has changed."""
-        for instance_id in [id for id in self._events if not self._watched_here(id)]:
-            for future in self._events.pop(instance_id):
-                if not future.done():
-                    future.set_result(None)
+        for instance_id in list(self._for_change):
+            _tell(self._for_change, instance_id, None)
+        for instance_id in [id for id in self._for_end if not self._watched_here(id)]:
+            _tell(self._for_end, instance_id, None)
+
+    def _poll_again(self) -> None:
+        waiting = self._for_change or self._for_end
+        self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._poll_again) if waiting else None
+        self.recheck()
+
+    def close(self) -> None:
+        if self._poll is not None:
+            self._poll.cancel()
+
+
+def _tell(table: Waiting, instance_id: str, commit: CommitTurn | None) -> None:
+    for future in table.pop(instance_id, ()):
+        if not future.done():
+            future.set_result(commit)

@@ -18,7 +18,8 @@ from durable_core.runtime.clock import HubClock
 from durable_core.runtime.committer import Committer
 from durable_core.runtime.entities import EntityRunner
 from durable_core.runtime.options import WorkerOptions
-from durable_core.runtime.turns import TurnRunner
+from durable_core.runtime.orchestrations import OrchestrationRunner
+from durable_core.runtime.runner import Surroundings
 
 __all__ = ["Worker"]
 
@@ -28,21 +29,21 @@ _TURNS_PER_CLAIM = 500
 
 class Worker:
     def __init__(
-        self, backend: Backend, registry: Registry, committer: Committer, clock: HubClock, options: WorkerOptions, ended: Callable[[str, CommitTurn], None]
+        self, backend: Backend, registry: Registry, committer: Committer, clock: HubClock, options: WorkerOptions, changed: Callable[[str, CommitTurn], None]
     ) -> None:
         self._backend = backend
         self._registry = registry
         self._committer = committer
         self._clock = clock
         self._options = options
-        self._ended = ended
+        self._changed = changed
         self._orchestrators = frozenset(registry.orchestrators)
         self._entities = frozenset(registry.entities)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self.id = ""
-        self.turns: TurnRunner
+        self.turns: OrchestrationRunner
         self.entities: EntityRunner
 
     # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -58,8 +59,9 @@ class Worker:
         self.id = uuid4().hex
         beat = await self._backend.heartbeat(self.id, ttl_us=self._ttl_us)
         self._clock.learn(beat.now_us)
-        self.turns = TurnRunner(self.id, self._backend, self._registry, self._committer, self._clock, self._options, self.wake, self._ended)
-        self.entities = EntityRunner(self.id, self._registry, self._committer, self._clock, self._options, self.turns.activities.threads, self.wake)
+        around = Surroundings(self.id, self._backend, self._registry, self._committer, self._clock, self._options, self.wake, self._changed)
+        self.turns = OrchestrationRunner(around)
+        self.entities = EntityRunner(around, self.turns.activities.threads)
         self.wake()
 
     @property
@@ -100,7 +102,7 @@ class Worker:
         while True:
             self._wake.clear()
             found, next_due_us = False, None
-            turns = min(self.turns.room, _TURNS_PER_CLAIM)
+            turns = min(self.turns.room, self.entities.room, _TURNS_PER_CLAIM)
             # One claim a kind of activity, since each kind has a bound of its own; the first one asks for turns too.
             for names, tasks in self.turns.activities.claimable() or [(frozenset[str](), 0)]:
                 if turns or tasks:

@@ -67,11 +67,12 @@ def _effect(activity: str, of: str) -> None:
 
 @engine.entity
 class Progress:
-    """Its key is the instance id of the ``index_tree`` that it counts for."""
+    """Its key is the instance id of the ``index_tree`` that it counts for. ``done`` includes ``failed``."""
 
     total: int = 0
     done: int = 0
     failed: int = 0
+    chunks: int = 0
 
     def begin(self, total: int) -> None:
         self.total = total
@@ -82,6 +83,9 @@ class Progress:
     def file_failed(self) -> None:
         self.done += 1
         self.failed += 1
+
+    def chunk_done(self) -> None:
+        self.chunks += 1
 
 
 # ── orchestrators ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,4 +120,6 @@ async def index_chunk(ctx: OrchestrationContext, chunk: Chunk) -> Index:
         progress.signal(Progress.file_done)
         return Index.of(report)
 
-    return merged(await asyncio.gather(*map(index_file, chunk.paths)))
+    parts = await asyncio.gather(*map(index_file, chunk.paths))
+    await progress.call(Progress.chunk_done)  # operations of one sender keep their order: when this returns, the signals are counted
+    return merged(parts)

@@ -104,7 +104,7 @@ def contextual() -> None:
     try:
         boom()
     except ValueError:
-        {}["k"]  # type: ignore[index]  # noqa: B018
+        {}["k"]  # type: ignore[index]
 
 
 def test_the_cause_is_the_inner_failure() -> None:
@@ -158,7 +158,9 @@ def test_failures_that_pass_through_many_orchestrations_stay_ten_deep() -> None:
 
 
 def test_members_of_a_group() -> None:
-    group = ExceptionGroup("several", [ValueError("a"), ExceptionGroup("inner", [KeyError("b")]), TaskFailedError("x", 1, FailureDetails("E", "m"))])
+    group = ExceptionGroup(
+        "several", [ValueError("a"), ExceptionGroup("inner", [KeyError("b")]), TaskFailedError("x", 1, FailureDetails("E", "m"))]
+    )
     details = describe(group)
     assert details.type == "ExceptionGroup"
     assert details.message == "several (3 sub-exceptions)"
@@ -212,7 +214,11 @@ def test_exceptions_that_are_no_errors_can_be_described(error: BaseException) ->
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.recursive(st.text().map(ValueError), lambda inner: st.lists(inner, min_size=1, max_size=4).map(lambda errors: ExceptionGroup("g", errors))))
+@given(
+    st.recursive(
+        st.text().map(ValueError), lambda inner: st.lists(inner, min_size=1, max_size=4).map(lambda errors: ExceptionGroup("g", errors))
+    )
+)
 def test_every_description_can_be_stored(error: Exception) -> None:
     details = describe(error)
     assert decode_event(encode_event(TaskFailed(1, details)), 0).failure == details

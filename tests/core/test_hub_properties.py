@@ -1,6 +1,8 @@
-"""The properties of the conformance kit on traces of the hub: random commands of several workers, old leases, repetitions, a moving clock.
+"""The properties of the conformance kit on traces of the hub: random commands of several workers, old leases, repetitions, a moving
+clock.
 
-Every command is also decided on a partial state that holds what ``needs`` names and nothing else: the answer and the effects must be the same.
+Every command is also decided on a partial state that holds what ``needs`` names and nothing else: the answer and the effects must be the
+same.
 """
 
 from __future__ import annotations
@@ -157,6 +159,7 @@ STEPS: dict[str, dict[str, Sequence[Any]]] = {
     "claim": {"worker": WORKERS, "limit": (1, 2, 3), "selectors": (ALL, ALL, SOME)},
     "claim_anything": {"worker": WORKERS, "ids": ((), ("a",), ("a", "b"), IDS, IDS[::-1])},
     "work": {"worker": WORKERS[:2], "first": TURNS, "then": TURNS},
+    "take_over": {"how": ("abandon", "release"), "first": TURNS, "then": TURNS},
     "commit": {"turn": TURNS},
     "batch": {"count": (1, 2, 3), "first": TURNS, "second": TURNS, "third": TURNS, "to": IDS, "sends": (True, False), "purges": FLAGS},
     "complete": {"number": NUMBERS},
@@ -210,7 +213,8 @@ class Trace(RuleBasedStateMachine):
     def concrete(self, turn: Turn) -> CommitTurn | None:
         if not self.leases:
             return None
-        worker, lease = self.leases[turn.lease % len(self.leases) if turn.lease % 2 else -1 - turn.lease % len(self.leases)]
+        # An odd number is one of the first leases, 0 the last, 2 the one before.
+        worker, lease = self.leases[turn.lease % len(self.leases) if turn.lease % 2 else -1 - turn.lease // 2 % len(self.leases)]
         id, row = lease.instance, self.state.instances.get(lease.instance)
         if turn.current and row is not None:
             lease = evolve(lease, execution=row.execution, epoch=row.epoch, version=row.version)
@@ -300,6 +304,21 @@ class Trace(RuleBasedStateMachine):
         for turn in (first, then):
             self.commit(evolve(turn, lease=0))
 
+    @step
+    def take_over(self, how: str, first: Turn, then: Turn) -> None:
+        """A worker loses its instance and commits all the same."""
+        loser, winner = self.newcomer(), self.newcomer()
+        for worker in (loser, winner):
+            ids = eligible_turns(self.state, worker, ALL, self.now)[:1]
+            claim = self.run(Grant(worker, self.fresh("claim"), ALL, tuple(ids), ()))
+            self.leases += ((worker, turn) for turn in claim.turns)
+            if worker == loser and how == "abandon":
+                self.run(AbandonWorker(loser))
+            elif worker == loser and claim.turns:
+                self.run(Release(ids[0], claim.turns[0].execution, claim.turns[0].epoch))
+        self.commit(evolve(first, lease=2, current=False))
+        self.commit(evolve(then, lease=0, current=False))
+
     def newcomer(self) -> str:
         worker = self.fresh("w")
         self.run(Beat(worker, 60 * SECOND))
@@ -388,6 +407,7 @@ class Trace(RuleBasedStateMachine):
         self.check_refusals(command, answer, effects)
         self.check_fence(before, command, answer)
         self.check_rows(before, command, answer)
+        self.check_tasks(before, command, answer)
         self.check_history(before)
         self.check_messages(before, command, answer)
         self.check_leases(before, command, answer)
@@ -484,9 +504,35 @@ class Trace(RuleBasedStateMachine):
             assert row.epoch >= old.epoch
             assert old.status not in ENDED or row.status in ENDED
             assert row.execution == old.execution or (committed and command.next_execution is not None)
+            if committed:
+                assert not row.parked
+                assert row.not_before_us in ((0, old.not_before_us) if row.awaits_start and row.execution == old.execution else (0,))
+                assert row.not_before_us == old.not_before_us or not row.awaits_start or row.execution != old.execution
         for task in self.state.tasks.values():
             assert task.worker is None or task.worker in self.state.workers
             assert not task.cancelled or task.worker is not None
+
+    def check_tasks(self, before: State, command: Any, answer: Any) -> None:
+        """A task goes when it is completed, settled, cancelled, or its execution is over (unless that keeps it); a purge takes all."""
+        committed = isinstance(command, CommitTurn) and answer.status is OK
+        over = committed and (command.next_execution is not None or self.state.instances[command.instance].status in ENDED)
+        if over and not command.keep_tasks:
+            assert not [task for task in self.state.tasks.values() if task.execution == command.execution]
+        for id in before.tasks.keys() - self.state.tasks.keys():
+            task, row = before.tasks[id], self.state.instances.get(before.tasks[id].instance)
+            if row is None or is_replaced(before.instances[task.instance], row):
+                continue
+            match command:
+                case CompleteTask():
+                    assert command.task == id
+                case CommitTurn():
+                    dropped = over and not command.keep_tasks and task.execution == command.execution
+                    assert committed
+                    assert dropped or id in (*command.settles, *command.cancel_tasks)
+                case Beat() | AbandonWorker():
+                    assert task.cancelled
+                case _:
+                    raise AssertionError(f"{command} dropped a task")
 
     def check_history(self, before: State) -> None:
         """Property 2: dense, immutable, in order."""
@@ -520,7 +566,7 @@ class Trace(RuleBasedStateMachine):
         for _, id in now.keys() - then.keys():
             assert id in sent
         unwanted = set(command.cancel_timers) if committed else set()
-        for message in sent.values() if committed or isinstance(command, SendMessage) and answer.status is OK else ():
+        for message in sent.values() if committed or (isinstance(command, SendMessage) and answer.status is OK) else ():
             target_row = self.state.instances.get(message.target)
             reachable = target_row is not None and target_row.status not in ENDED and message.execution in (None, target_row.execution)
             if reachable and message.id not in unwanted and not message.id.startswith("bounce"):
@@ -573,7 +619,8 @@ class Trace(RuleBasedStateMachine):
             assert id not in {task.instance for task in self.state.tasks.values()} | self.state.tasks.by_instance.keys()
 
     def check_progress(self) -> None:
-        """Property 9: whoever sleeps until ``next_due`` misses nothing, and what is to be served is served by somebody within a second."""
+        """Property 9: whoever sleeps until ``next_due`` misses nothing, and what is to be served is served by somebody within a
+        second."""
         now = max(self.now, self.state.now_us)
         due = next_due(self.state, now)
         assert due is None or due > now
@@ -622,13 +669,13 @@ def all_messages(state: State) -> dict[tuple[str, str], MessageRow]:
 
 
 def test_random_traces_keep_the_properties() -> None:
-    run_state_machine_as_test(Trace, settings=settings(max_examples=150, stateful_step_count=50))
+    run_state_machine_as_test(Trace, settings=settings(max_examples=80, stateful_step_count=50))
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(10))
 def test_long_traces_keep_the_properties(seed: int) -> None:
     """Deeper than the state machine goes, and not shrunk."""
     random, trace = Random(seed), Trace()
-    for _ in range(800):
+    for _ in range(600):
         name = random.choice((*STEPS, "work", "work", "commit", "send"))
         getattr(trace, name)(**{parameter: chosen(random, pool) for parameter, pool in STEPS[name].items()})

@@ -32,9 +32,10 @@ def two(item: int, note: str) -> None: ...
 def defaults(item: int, note: str = "n", on: date = date(2024, 1, 1)) -> None: ...
 def extra(item: int, *rest: float) -> None: ...
 def positional_only(item: int, /, note: str = "n") -> None: ...
-def untyped(item, note=None): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def untyped(item, note=None): ...  # type: ignore[no-untyped-def]
 def with_context(ctx: Context, item: int) -> None: ...
-def forward(item: Later) -> Later: ...
+def forward(item: Later) -> Later:
+    return item
 
 
 @attrs.frozen
@@ -109,7 +110,9 @@ def test_arguments_that_do_not_fit_fail_at_the_call(function: Callable[..., Any]
         (one, None, 1, "its input is missing"),
     ],
 )
-def test_a_signature_that_changed_too_much_fails_when_read(function: Callable[..., Any], text: str | None, arity: int, message: str) -> None:
+def test_a_signature_that_changed_too_much_fails_when_read(
+    function: Callable[..., Any], text: str | None, arity: int, message: str
+) -> None:
     with pytest.raises(ArgumentsError) as caught:
         parameters(function).decode(text, arity)
     assert message in str(caught.value)
@@ -172,7 +175,7 @@ def any_keywords(item: int, **more: int) -> None: ...
     ],
 )
 def test_signatures_that_cannot_travel_are_refused_at_registration(function: Callable[..., Any], skip: int, message: str) -> None:
-    with pytest.raises(RegistrationError, match="^activity 'work' cannot be registered: ") as caught:
+    with pytest.raises(RegistrationError, match=r"^activity 'work' cannot be registered: ") as caught:
         parameters(function, skip)
     assert message in str(caught.value)
 
@@ -315,7 +318,9 @@ def test_several_arguments_are_one_text_of_the_converter() -> None:
 def test_whatever_python_binds_travels(data: st.DataObject, required: int, optional: int, star: bool) -> None:
     """A call that Python accepts gives the callee the same arguments through the store; one that it refuses is refused."""
     names = [f"p{index}" for index in range(required + optional)]
-    source = ", ".join([name if index < required else f"{name}={index * 10}" for index, name in enumerate(names)] + (["*rest"] if star else []))
+    source = ", ".join(
+        [name if index < required else f"{name}={index * 10}" for index, name in enumerate(names)] + (["*rest"] if star else [])
+    )
     function = eval(f"lambda {source}: [{', '.join([*names, *(['*rest'] if star else [])])}]")  # noqa: S307
     args = tuple(data.draw(st.lists(st.integers(0, 9), max_size=6)))
     kwargs = data.draw(st.dictionaries(st.sampled_from([*names, "other"]), st.integers(0, 9), max_size=4))

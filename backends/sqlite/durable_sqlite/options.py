@@ -8,6 +8,7 @@ sqlite:///orders.db?synchronous=normal   faster, but the last commits may be los
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, cast
@@ -59,7 +60,8 @@ def parse_url(url: str, options: Mapping[str, object]) -> SqliteOptions:
             f"unknown option {', '.join(unknown)} in {url!r}; known are synchronous=full|normal, readers=N and lock_wait_s=SECONDS"
         )
     return SqliteOptions(
-        path=None if location == MEMORY else Path(location),
+        # Resolved now: the working directory may change, and whatever name a process uses, the lock files beside the file are the same.
+        path=None if location == MEMORY else Path(os.path.realpath(location)),
         synchronous=_synchronous(given.get("synchronous", "full")),
         readers=int(_number(given.get("readers", 2), "readers", 1, 64)),
         lock_wait_s=_number(given.get("lock_wait_s", 30.0), "lock_wait_s", 0, 3600),

@@ -1,0 +1,91 @@
+"""After every step of a random program, every row of the database equals the model's: leases, inboxes, tasks and all that no method shows.
+
+So a statement that touches a row too many or too few is caught at once, not when a later claim happens to notice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis.stateful import invariant, run_state_machine_as_test
+
+from durable_conformance.machine import HubMachine
+from durable_core.backend import Claim, Selectors
+from durable_core.hub import DETAIL_KINDS, Needs, State
+from durable_sqlite.options import parse_url
+from durable_sqlite.rows import Partial
+from durable_sqlite.store import capabilities_of
+from durable_sqlite.testing import SqliteHarness
+
+_FOR_EVER_US = 1 << 62
+
+
+def stored(connection: sqlite3.Connection) -> State:
+    """The whole database as a state (histories apart: the machine compares them)."""
+    part = Partial.begin(connection, capabilities_of(parse_url("sqlite:///x.db", {})))
+    ids = {id for (id,) in connection.execute("SELECT id FROM instance")}
+    messages = {pair for pair in connection.execute("SELECT i.id, m.id FROM inbox AS m JOIN instance AS i ON i.key = m.target")}
+    tasks = {id for (id,) in connection.execute("SELECT id FROM task")}
+    seen = {id for (id,) in connection.execute("SELECT id FROM seen")}
+    details = {(id, kind) for id in ids for kind in DETAIL_KINDS}
+    needs = Needs(instances=ids, messages=messages, details=details, seen=seen)
+    part.load(needs, _FOR_EVER_US)
+    part.load_tasks(tasks, payloads=True)
+    for worker in list(part.state.workers):
+        part.load_last_claim(worker)
+    return part.state
+
+
+def leftovers(connection: sqlite3.Connection) -> list[Any]:
+    """Rows that belong to no instance, and derived columns that are not what they are derived from."""
+    orphans = [
+        (table, *row)
+        for table, column in (("inbox", "target"), ("task", "instance"), ("history", "instance"), ("detail", "instance"))
+        for row in connection.execute(f"SELECT * FROM {table} WHERE {column} NOT IN (SELECT key FROM instance)")  # noqa: S608 # names from above
+    ]
+    stale = connection.execute(
+        "SELECT id, first_due_us, first_control_us FROM instance AS i"
+        " WHERE first_due_us IS NOT (SELECT min(visible_us) FROM inbox WHERE target = i.key)"
+        " OR first_control_us IS NOT (SELECT min(visible_us) FROM inbox WHERE target = i.key AND control)"
+    ).fetchall()
+    return orphans + stale + [row for row in connection.execute("PRAGMA integrity_check") if row != ("ok",)]
+
+
+class Mirror(HubMachine):
+    new_harness = SqliteHarness
+
+    def __init__(self) -> None:
+        super().__init__()
+        assert isinstance(self.harness, SqliteHarness)
+        self.path = Path(self.harness.url.removeprefix("sqlite:///"))
+        self.connection: sqlite3.Connection | None = None
+
+    @invariant()
+    def every_row_agrees(self) -> None:
+        if self.connection is None:
+            self.connection = sqlite3.connect(self.path)
+        assert leftovers(self.connection) == []
+        found, model = stored(self.connection), self.model
+        assert (found.epoch, found.position, found.now_us) == (model.epoch, model.position, model.now_us)
+        assert found.instances == model.instances
+        assert found.details == model.details
+        assert {id: inbox for id, inbox in found.inbox.items() if inbox} == {id: inbox for id, inbox in model.inbox.items() if inbox}
+        assert dict(found.tasks) == dict(model.tasks)
+        assert found.seen == model.seen
+        assert found.workers == model.workers
+
+    def _check_choice(self, claim: Claim, worker: str, selectors: Selectors, turns: list[str], tasks: list[str]) -> None:
+        assert [turn.instance for turn in claim.turns] == turns
+        assert [task.id for task in claim.tasks] == tasks
+
+    def teardown(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        super().teardown()
+
+
+def test_every_row_agrees_with_the_model() -> None:
+    run_state_machine_as_test(Mirror, settings=settings(max_examples=40, stateful_step_count=40))  # type: ignore[no-untyped-call]

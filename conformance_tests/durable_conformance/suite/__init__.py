@@ -1,0 +1,1 @@
+"""The conformance suite: ``pytest --pyargs durable_conformance.suite --durable-backend URL``."""

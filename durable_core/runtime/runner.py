@@ -1,0 +1,251 @@
+"""What orchestrations and entities have in common in a worker's hands: from the claim through commit after commit until they are let go.
+
+**At most one commit per instance is queued or in flight.** Everything runs in plain callbacks of the host's event loop: no lock is needed, and CPython 3.14 refuses to step a task
+inside another one's step. An instance stays in the cache between turns, held by this worker, until the cache is full. The fence alone makes that safe: whoever has lost it learns so
+from its next commit, and then saves the results it has through the inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from attrs import frozen
+
+from durable_core.backend import Backend, ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
+from durable_core.codec import encode_event
+from durable_core.definitions import Registry
+from durable_core.errors import ReplayError
+from durable_core.events import TaskCompleted, TaskFailed
+from durable_core.runtime.activities import TaskLease
+from durable_core.runtime.clock import HubClock
+from durable_core.runtime.committer import Committer
+from durable_core.runtime.live import LiveInstance
+from durable_core.runtime.options import WorkerOptions
+
+_logger = logging.getLogger("durable_core.engine")
+
+L = TypeVar("L", bound=LiveInstance)
+
+
+@frozen
+class Surroundings:
+    """Where a runner works. ``wake`` asks the worker to claim; ``changed(instance_id, commit)`` tells local waiters of a new status."""
+
+    worker: str
+    backend: Backend
+    registry: Registry
+    committer: Committer
+    clock: HubClock
+    options: WorkerOptions
+    wake: Callable[[], None]
+    changed: Callable[[str, CommitTurn], None]
+
+
+class Runner(ABC, Generic[L]):
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+        self.loop = asyncio.get_running_loop()
+        self.hold_us = round(around.options.hold_s * 1e6)
+        self.suspect: L | None = None
+        self._live: OrderedDict[str, L] = OrderedDict()
+        self._active: set[L] = set()
+        self._cached_bytes = 0
+        self._failures: dict[str, int] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    # ── what the kinds differ in ──────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def begin(self, claimed: ClaimedTurn) -> L:
+        """A claimed instance that is not in the cache."""
+
+    @abstractmethod
+    def turn(self, live: L) -> None:
+        """Apply what is queued and ``submit`` the commit, or ``give_up``."""
+
+    @abstractmethod
+    def accepted(self, live: L, commit: CommitTurn, outcome: Outcome) -> bool:
+        """The commit is durable. False: the instance is not in hand any more."""
+
+    def let_go(self, live: L) -> None:
+        """It leaves the cache."""
+
+    # ── from claim to turn ────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def room(self) -> int:
+        """How many more instances may be claimed now. A suspect (an instance whose last claim ended without a commit) runs without new company."""
+        return 0 if self.suspect is not None else max(0, self.around.options.max_active_instances - len(self._active))
+
+    def holds(self, instance_id: str) -> bool:
+        return instance_id in self._live
+
+    def find(self, instance_id: str, execution: str) -> L | None:
+        live = self._live.get(instance_id)
+        return live if live is not None and live.fence.execution == execution else None
+
+    def accept(self, claimed: ClaimedTurn) -> None:
+        """Take a claimed instance in hand."""
+        live = self.find(claimed.instance, claimed.execution)
+        # Under the same epoch we are still the holder, whatever is in flight. Otherwise somebody else had it meanwhile: fine if nothing has changed.
+        if live is not None and (live.fence.epoch == claimed.epoch or (not live.busy and live.fence.version == claimed.version)):
+            live.fence.epoch = claimed.epoch
+            live.deliver(claimed.messages)
+            self.schedule(live)
+            return
+        if claimed.instance in self._live:
+            self.detach(self._live[claimed.instance])
+        live = self.begin(claimed)
+        self.adopt(live)
+        live.deliver(claimed.messages)
+        if claimed.attempt > 1:
+            self.suspect = live
+        if claimed.attempt > self.around.options.max_attempts and not any(message.control for message in claimed.messages):
+            self._park(live, claimed.attempt - 1)
+        self.schedule(live)
+
+    def adopt(self, live: L) -> None:
+        self._live[live.fence.instance] = live
+        self._active.add(live)
+
+    def schedule(self, live: L) -> None:
+        if live.queue and not (live.busy or live.scheduled or live.dead):
+            live.scheduled = True
+            self._active.add(live)
+            self.loop.call_soon(self._turn, live)
+
+    def _turn(self, live: L) -> None:
+        live.scheduled = False
+        if live.queue and not (live.busy or live.dead):
+            self.turn(live)
+
+    def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # ── from commit to turn ───────────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, live: L, commit: CommitTurn) -> None:
+        live.busy = True
+        self.around.committer.submit(commit, lambda outcome: self._committed(live, commit, outcome))
+
+    def _committed(self, live: L, commit: CommitTurn, outcome: Outcome) -> None:
+        if outcome.status is OutcomeStatus.REJECTED:
+            self.refused(commit)
+            self.give_up(live, f"the store refuses this turn: {outcome.error}")
+        elif outcome.status not in (OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED):
+            self.refused(commit)
+            # If the fence was current and only a settled task was missing, the lease is still ours and must not be forgotten: hence the release.
+            self._drop(live)
+        else:
+            live.fence.version += 1
+            live.busy = False
+            live.in_flight = []
+            live.forget(commit.consumes)
+            self._failures.pop(live.fence.instance, None)
+            self._clear_suspect(live)
+            if commit.messages or commit.creates:
+                self.around.wake()
+            if not self.accepted(live, commit, outcome):
+                self.detach(live)
+            elif outcome.status is OutcomeStatus.ALREADY_APPLIED:
+                self._drop(live)  # the reply that said which messages are left was lost; a fresh claim says it again
+            else:
+                live.deliver(outcome.messages)
+                self.rest(live)
+
+    def refused(self, commit: CommitTurn) -> None:
+        """The commit did not take place."""
+
+    def rest(self, live: L) -> None:
+        """Nothing is under way: run the next turn, or wait."""
+        self.schedule(live)
+        if live.idle:
+            self._active.discard(live)
+            if not live.dead:
+                self._live.move_to_end(live.fence.instance)
+                self._trim()
+
+    def grown(self, live: L, size: int) -> None:
+        live.size += size
+        self._cached_bytes += size
+
+    def _trim(self) -> None:
+        """Let go of the least recently used ones that wait for something from outside."""
+        options = self.around.options
+        for _ in range(len(self._live)):
+            if len(self._live) - len(self._active) <= options.max_cached_instances and self._cached_bytes <= options.max_cached_bytes:
+                return
+            oldest = next(iter(self._live.values()))
+            if oldest.idle:
+                self._drop(oldest)
+            else:
+                self._live.move_to_end(oldest.fence.instance)
+
+    # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def detach(self, live: L) -> None:
+        """Out of the cache."""
+        if not live.dead:
+            live.dead = True
+            self._cached_bytes -= live.size
+            self.let_go(live)
+        self._active.discard(live)
+        self._clear_suspect(live)
+        if self._live.get(live.fence.instance) is live:
+            del self._live[live.fence.instance]
+
+    def _clear_suspect(self, live: L) -> None:
+        if self.suspect is live:
+            self.suspect = None
+            self.around.wake()
+
+    def _drop(self, live: L, *, problem: str | None = None, delay_us: int = 0, park: bool = False, uncount: bool = False) -> None:
+        """Give the instance back. Results of activities that ran here and are not committed go through the inbox, lest the work be done again."""
+        for lease, event in live.results():
+            self.complete_through_inbox(lease, event)
+        live.in_flight = []
+        live.queue.clear()
+        self.detach(live)
+        fence = live.fence
+        self.around.committer.submit(Release(fence.instance, fence.execution, fence.epoch, problem, delay_us, park, uncount), self._wake_after)
+
+    def complete_through_inbox(self, lease: TaskLease, event: TaskCompleted | TaskFailed) -> None:
+        message = Message(lease.id, lease.instance, encode_event(event), lease.execution, lease.id)
+        self.around.committer.submit(CompleteTask(lease.id, message), self._wake_after)
+
+    def _wake_after(self, _outcome: Outcome) -> None:
+        self.around.wake()
+
+    def give_up(self, live: L, problem: BaseException | str) -> None:
+        """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history is nobody's crash: it does not count
+        towards parking."""
+        options = self.around.options
+        failures = self._failures[live.fence.instance] = self._failures.get(live.fence.instance, 0) + 1
+        backoff_s = min(options.first_backoff_s * 2 ** min(failures - 1, 30), options.last_backoff_s)
+        text = f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else problem
+        if failures == 1:
+            trace = problem if isinstance(problem, BaseException) and not isinstance(problem, ReplayError) else None
+            _logger.error("%r: %s (tried again in %.1f s)", live.fence.instance, text, backoff_s, exc_info=trace)
+        self._drop(live, problem=text, delay_us=round(backoff_s * 1e6), uncount=isinstance(problem, ReplayError))
+
+    def _park(self, live: L, attempts: int) -> None:
+        problem = f"its turn was started {attempts} times and never came to an end (does it kill its process?). It is parked: terminate or purge it"
+        _logger.error("%r: %s", live.fence.instance, problem)
+        self._drop(live, problem=problem, park=True)
+
+    async def close(self) -> None:
+        """Results that wait for a turn are saved. Leases are given back by ``AbandonWorker``."""
+        for task in list(self._background):
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
+        for live in list(self._live.values()):
+            self._drop(live)
+        await self.around.committer.flush()

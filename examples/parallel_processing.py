@@ -1,0 +1,36 @@
+"""The README's example: a fan-out over activities, and their results in the order of the calls.
+
+    python -m examples.parallel_processing [URL]
+
+Without a URL the store is ``orders.db`` in the working directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from durable_core import DurableEngine, OrchestrationContext
+
+engine = DurableEngine("sqlite:///orders.db")
+
+
+@engine.activity
+async def process_item(item: int) -> int:
+    return item * 2
+
+
+@engine.orchestrator
+async def parallel_processing(ctx: OrchestrationContext, count: int) -> list[int]:
+    ctx.logger.info("processing %d items", count)  # silent while replaying
+    return await asyncio.gather(*(ctx.call_activity(process_item, item) for item in range(count)))
+
+
+async def main(url: str | None = None) -> list[int]:
+    async with engine.open(url):
+        handle = await engine.client.schedule_new_orchestration(parallel_processing, 10)
+        return await handle.result()
+
+
+if __name__ == "__main__":
+    print(asyncio.run(main(*sys.argv[1:])))

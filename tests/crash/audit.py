@@ -1,0 +1,302 @@
+"""After the end: is everything there, once, and nothing else?
+
+The store is asked through the client, and through its readable views for what no client sees. Then the effect log, which no
+crash of the store can take back, is held against it:
+
+* every orchestration is COMPLETED, the root's result is right, every history is dense, each command in it is answered once;
+* nothing is left over: tasks, messages, leases, workers;
+* every effect belongs to a task that was durable when the effect started; every completed task has had an effect;
+* a task has a second effect only if the process of the first was killed, and only after its death;
+* a step of an orchestration was one and the same task, however often it was run.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+
+from attrs import define, frozen
+
+from durable_core import InstanceStatus
+from durable_core.backend import HistoryRange
+from durable_core.codec import decode_events
+from durable_core.events import (
+    EntityCalled,
+    EntityOperationCompleted,
+    EntityOperationFailed,
+    Event,
+    ExecutionCompleted,
+    ExecutionStarted,
+    SubOrchestrationCompleted,
+    SubOrchestrationFailed,
+    SubOrchestrationStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskScheduled,
+    TimerCreated,
+    TimerFired,
+)
+from tests.crash.children import Death, Place
+from tests.crash.program import ROOT, Shape, Tally, expected, new_engine, tally_keys
+
+CAPACITY = 500 + 2 * 32
+"""Activities that one worker may run at once (``WorkerOptions``)."""
+CLOCKS_S = 0.1
+"""The store's time and the processes' time are the same clock, read at different moments."""
+
+COMMANDS = {"task": TaskScheduled, "child": SubOrchestrationStarted, "timer": TimerCreated, "entity call": EntityCalled}
+ANSWERS = {
+    "task": (TaskCompleted, TaskFailed),
+    "child": (SubOrchestrationCompleted, SubOrchestrationFailed),
+    "timer": (TimerFired,),
+    "entity call": (EntityOperationCompleted, EntityOperationFailed),
+}
+
+
+class AuditError(AssertionError):
+    """What is wrong, one line each."""
+
+
+@frozen
+class Effect:
+    instance: str
+    task: str
+    label: str
+    pid: int
+    at: float
+    durable: bool | None
+
+
+@frozen
+class Orchestration:
+    id: str
+    execution: str
+    status: InstanceStatus
+    output: str | None
+    length: int
+    rows: list[tuple[int, int, list[Event]]]
+    """First number, count, events: one a turn."""
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for _, _, events in self.rows for event in events]
+
+
+@define
+class Figures:
+    """What an audit counted."""
+
+    orchestrations: int = 0
+    events: int = 0
+    tasks: int = 0
+    effects: int = 0
+    repeated: int = 0
+
+
+def read_effects(log: Path) -> list[Effect]:
+    return [Effect(**json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def rows_of(store: Path, sql: str) -> list[tuple[object, ...]]:
+    """Ask the store's views."""
+    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+async def read_orchestrations(url: str) -> tuple[list[Orchestration], dict[str, int] | None]:
+    """All orchestrations, and what the tally has counted."""
+    engine = new_engine()
+    found: list[Orchestration] = []
+    async with engine.open(url, worker=False):
+        async for state in engine.client.query_instances(page_size=1_000):
+            rows: list[tuple[int, int, list[Event]]] = []
+            first: int | None = 0
+            while first is not None:
+                [page] = await engine.backend.read_history([HistoryRange(state.instance_id, state.execution_id, first)])
+                rows += [(row.first, row.count, decode_events(row.payload)) for row in page.rows]
+                first = page.next
+            record = state.instance_id, state.execution_id, state.runtime_status, state.serialized_output, state.history_length
+            found.append(Orchestration(*record, rows))
+        tally = await engine.client.get_entity(Tally, ROOT)
+    return found, tally.added if tally is not None else None
+
+
+async def audit_round(place: Place, shape: Shape) -> Figures:
+    """Everything about a finished root orchestration of this shape. Raises ``AuditError``."""
+    orchestrations, tally = await read_orchestrations(place.url)
+    problems: list[str] = []
+    ids = {o.id for o in orchestrations}
+    wanted = {ROOT, f"{ROOT}.generations", f"{ROOT}.retrying"} | {f"{ROOT}.child{n}" for n in range(shape.children)}
+    if ids != wanted:
+        problems.append(f"orchestrations: {sorted(ids ^ wanted)} are missing or too many")
+    if tally != dict.fromkeys(tally_keys(shape), 1):
+        problems.append(f"the entity has counted {tally}")
+    result = next((o.output for o in orchestrations if o.id == ROOT), None)
+    if result is None or json.loads(result) != _as_json(shape):
+        problems.append(f"the result is {result}, not {_as_json(shape)}")
+    return _audit(place, orchestrations, problems)
+
+
+async def audit_errands(place: Place, count: int, others: Iterable[str] = ()) -> Figures:
+    """Everything about this many finished errands. Raises ``AuditError``."""
+    orchestrations, _ = await read_orchestrations(place.url)
+    problems = [
+        f"{o.id} gave {o.output}"
+        for o in orchestrations
+        if o.id.startswith("errand") and o.output != str(2 * int(o.id.removeprefix("errand")))
+    ]
+    ids = {o.id for o in orchestrations}
+    wanted = {f"errand{n}" for n in range(count)} | set(others)
+    if ids != wanted:
+        problems.append(f"{len(ids ^ wanted)} orchestrations are missing or too many, for instance {sorted(ids ^ wanted)[:3]}")
+    return _audit(place, orchestrations, problems)
+
+
+def _as_json(shape: Shape) -> object:
+    outcome = expected(shape)
+    return {name: getattr(outcome, name) for name in ("children", "reduced", "generations", "flaky", "go", "tally")}
+
+
+def _audit(place: Place, orchestrations: list[Orchestration], problems: list[str]) -> Figures:
+    effects = read_effects(place.log)
+    for orchestration in orchestrations:
+        problems += (f"{orchestration.id}: {problem}" for problem in audit_history(orchestration))
+    problems += audit_leftovers(place.store)
+    problems += audit_effects(orchestrations, effects, place.deaths)
+    problems += audit_errors(place.errors())
+    if problems:
+        more = f"\n… and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise AuditError("\n".join(problems[:20]) + more + f"\nstderr of the processes:\n{place.errors()[-4_000:]}")
+    events = [event for o in orchestrations for event in o.events]
+    tasks = sum(isinstance(event, TaskScheduled) for event in events)
+    return Figures(len(orchestrations), len(events), tasks, len(effects), len(effects) - len({e.task for e in effects}))
+
+
+# ── the store ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def audit_history(orchestration: Orchestration) -> Iterator[str]:
+    """One start, one end, no hole, no duplicate; every command answered once, after it was given."""
+    if orchestration.status is not InstanceStatus.COMPLETED:
+        yield f"it is {orchestration.status}"
+    number = 0
+    for first, count, row in orchestration.rows:
+        if first != number or count != len(row) or not row:
+            yield f"a row says {first}+{count} and holds {len(row)} events where {number} was next"
+        number = first + count
+    if number != orchestration.length:
+        yield f"its record says {orchestration.length} events, its rows hold {number}"
+    events = orchestration.events
+    if not events or not isinstance(events[0], ExecutionStarted) or not isinstance(events[-1], ExecutionCompleted):
+        yield "its history does not go from a start to an end"
+    elif sum(isinstance(event, ExecutionStarted | ExecutionCompleted) for event in events) != 2:
+        yield "it starts or ends in the middle of its history"
+    elif isinstance(events[-1], ExecutionCompleted) and events[-1].result != orchestration.output:
+        yield f"its history says {events[-1].result}, its record {orchestration.output}"
+    times = [event.at_us for event in events if hasattr(event, "at_us")]
+    if times != sorted(times):
+        yield "time runs backwards in its history"
+    for kind in COMMANDS:
+        yield from _audit_commands(events, kind)
+    for event in events:
+        if isinstance(event, TimerFired) and event.at_us < event.due_us:
+            yield f"timer {event.id} fired {event.due_us - event.at_us} µs early"
+
+
+def _audit_commands(events: list[Event], kind: str) -> Iterator[str]:
+    given: list[int] = []
+    open_: set[int] = set()
+    for event in events:
+        if isinstance(event, COMMANDS[kind]):
+            given.append(event.id)
+            open_.add(event.id)
+        elif isinstance(event, ANSWERS[kind]):
+            if event.id not in open_:
+                yield f"{kind} {event.id} was answered without being open"
+            open_.discard(event.id)
+    if open_:
+        yield f"{kind} {sorted(open_)} was never answered"
+    # Entity calls share their numbers with signals and events that are sent.
+    dense = given if kind == "entity call" else range(1, len(given) + 1)
+    if sorted(given) != list(dense) or len(set(given)) != len(given):
+        yield f"{kind}: the numbers are {given}"
+
+
+def audit_leftovers(store: Path) -> Iterator[str]:
+    """Nothing of ended instances remains, and nobody who left in order holds anything."""
+    for view in ("tasks", "messages", "workers"):
+        rows = rows_of(store, f"SELECT * FROM {view} LIMIT 3")  # noqa: S608  # one of three words
+        if rows:
+            yield f"{view} are left over: {rows}"
+    held = rows_of(store, "SELECT id, holder, claimed FROM instances WHERE holder IS NOT NULL OR claimed OR parked LIMIT 3")
+    if held:
+        yield f"still held or parked: {held}"
+    check = rows_of(store, "PRAGMA integrity_check")
+    if check != [("ok",)]:
+        yield f"the file is damaged: {check}"
+
+
+def audit_errors(text: str) -> Iterator[str]:
+    for sign in ("database is locked", "Traceback", "internal error", "Task was destroyed", "never awaited"):
+        if sign in text:
+            yield f"{sign!r} in the stderr of a process"
+
+
+# ── the effects ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def audit_effects(orchestrations: list[Orchestration], effects: list[Effect], deaths: list[Death]) -> Iterator[str]:
+    by_task: dict[str, list[Effect]] = defaultdict(list)
+    for effect in effects:
+        by_task[effect.task].append(effect)
+        if effect.durable is False:
+            yield f"{effect} started before its task was durable, or after it was over"
+    yield from _audit_steps(effects)
+    yield from _audit_repeats(by_task, deaths)
+    for orchestration in orchestrations:
+        yield from _audit_tasks(orchestration, by_task)
+    known = {o.id for o in orchestrations}
+    yield from (f"{effect} of an orchestration that the store does not have" for effect in effects if effect.instance not in known)
+
+
+def _audit_tasks(orchestration: Orchestration, by_task: dict[str, list[Effect]]) -> Iterator[str]:
+    """Of the execution whose history is kept: effects have a task, completed tasks an effect, and none after the completion."""
+    events, execution = orchestration.events, orchestration.execution
+    scheduled = {f"{execution}#{event.id}" for event in events if isinstance(event, TaskScheduled)}
+    done = {f"{execution}#{event.id}": event.at_us / 1e6 for event in events if isinstance(event, TaskCompleted | TaskFailed)}
+    own = {task for task in by_task if task.startswith(f"{execution}#")}
+    yield from (f"an effect without a TaskScheduled: {by_task[task][0]}" for task in own - scheduled)
+    yield from (f"{orchestration.id}: task {task} was completed without an effect" for task in done.keys() - own)
+    for task in own & done.keys():
+        late = [effect for effect in by_task[task] if effect.at > done[task] + CLOCKS_S]
+        yield from (f"{effect} started after its completion at {done[task]}" for effect in late)
+
+
+def _audit_steps(effects: list[Effect]) -> Iterator[str]:
+    """Also of generations whose history is gone: had a turn that never became durable let something out, the turn that took its
+    place would have given the step another execution or number."""
+    steps: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for effect in effects:
+        steps[effect.instance, effect.label].add(effect.task)
+    yield from (f"step {step} was several tasks: {tasks}" for step, tasks in steps.items() if len(tasks) > 1)
+
+
+def _audit_repeats(by_task: dict[str, list[Effect]], deaths: list[Death]) -> Iterator[str]:
+    """At most once a process; and again only after that process was dead."""
+    died = {death.pid: death.at for death in deaths}
+    lost: Counter[int] = Counter()
+    for effects in by_task.values():
+        for before, after in pairwise(sorted(effects, key=lambda effect: effect.at)):
+            lost[before.pid] += 1
+            if before.pid == after.pid:
+                yield f"{before} was repeated by the same process at {after.at}"
+            elif before.pid not in died:
+                yield f"{before} was repeated by {after.pid} although process {before.pid} was never killed"
+            elif after.at + CLOCKS_S < died[before.pid]:
+                yield f"{before} was repeated by {after.pid} at {after.at}, when process {before.pid} was alive ({died[before.pid]})"
+    yield from (f"process {pid} lost {count} tasks when it died, more than it may run" for pid, count in lost.items() if count > CAPACITY)

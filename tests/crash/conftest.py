@@ -1,0 +1,42 @@
+"""What the crash tests measured is shown at the end of the run, whether they passed or not: the figures are half of what they are for."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.crash.children import Place
+
+Report = Callable[[str], None]
+_lines: list[str] = []
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    """Say something that is shown in the end."""
+    name = request.node.name
+    return lambda line: _lines.append(f"{name}: {line}")
+
+
+@pytest.fixture
+def dice(report: Report) -> random.Random:
+    """DURABLE_SEED repeats a run, as far as the machine does what it did then."""
+    seed = int(os.environ.get("DURABLE_SEED") or random.SystemRandom().randrange(10**6))
+    report(f"DURABLE_SEED={seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "place")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _lines:
+        terminalreporter.section("crash tests")
+        for line in _lines:
+            terminalreporter.write_line(line)

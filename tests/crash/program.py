@@ -1,0 +1,406 @@
+"""The program that the crash tests start, kill and start again: ``python -m tests.crash.program MODE --url sqlite:////…``.
+
+    run      works, starts the root orchestration (or finds it started), waits for its result and prints it as JSON
+    work     works from when the file --gate exists until the file --stop does
+    submit   starts --count errands and prints their results; without a worker of its own
+
+Each activity appends a line to the *effect log* (``--log``) at the moment when it starts to do its effect: a file outside the
+store, which no crash of the store can take back. It says whether, at that moment, the task was durable: asked on a connection of its own.
+
+For the tests' eyes there are also *reports* (``--report`` is an open descriptor): ``open`` before the engine is opened, ``ready`` when
+it is, ``commit`` when a commit has become durable, ``effect`` when an effect starts. And ``--point before:7`` kills the process just
+before its seventh commit, ``after:7`` after it, before anybody has got the reply.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+import zlib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, define, frozen
+
+from durable_core import (
+    ActivityContext,
+    DurableEngine,
+    InstanceNotFoundError,
+    OrchestrationContext,
+    RetryPolicy,
+    WorkerOptions,
+    activity,
+    entity,
+    orchestrator,
+)
+from durable_sqlite.commit import Committer
+from durable_sqlite.connection import scalar
+from durable_sqlite.steps import Steps
+
+ROOT = "root"
+FAILURES = 2
+"""How often the flaky activity fails before it succeeds."""
+SIGNALS = 3
+BONUS = 1_000
+GO = 7
+
+
+# ── what leaves the process ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Journal:
+    """The effect log and the reports; open in a worker's process."""
+
+    def __init__(self) -> None:
+        self._log = -1
+        self._report = -1
+        self._store: Path | None = None
+        self._connections = threading.local()
+
+    def open(self, log: Path, store: Path | None, report: int) -> None:
+        """``store``: ask it at each effect whether the task is durable."""
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._store = store
+        self._report = report
+
+    def effect(self, ctx: ActivityContext, label: str) -> None:
+        """One write, hence one line whoever else is writing."""
+        durable = None if self._store is None else self._is_durable(ctx.task_id)
+        line = {"instance": ctx.instance_id, "task": ctx.task_id, "label": label, "pid": os.getpid(), "at": time.time(), "durable": durable}
+        os.write(self._log, json.dumps(line).encode() + b"\n")
+        self.report("effect")
+
+    def report(self, what: str) -> None:
+        if self._report >= 0:
+            os.write(self._report, f"{what} {time.time()}\n".encode())
+
+    def _is_durable(self, task: str) -> bool:
+        connection: sqlite3.Connection | None = getattr(self._connections, "reading", None)
+        if connection is None:
+            assert self._store is not None
+            connection = self._connections.reading = sqlite3.connect(f"{self._store.as_uri()}?mode=ro", uri=True)
+        return connection.execute("SELECT 1 FROM tasks WHERE id = ?", (task,)).fetchone() is not None
+
+
+journal = Journal()
+synchronous: set[int] = set()
+"""SQLite's setting at the commits so far; 2 is FULL."""
+
+
+def watch_commits(point: str | None) -> None:
+    """Report each durable commit, and die at the one that ``point`` names."""
+    where, _, number = (point or "nowhere:0").partition(":")
+    original = Committer._commit
+    count = 0
+
+    def commit(self: Committer, connection: sqlite3.Connection, steps: Steps) -> None:
+        nonlocal count
+        if not steps.wrote:
+            original(self, connection, steps)
+            return
+        count += 1
+        synchronous.add(scalar(connection, "PRAGMA synchronous"))
+        here = count == int(number)
+        if here and where == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(self, connection, steps)
+        journal.report("commit")
+        if here and where == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Committer._commit = commit  # type: ignore[method-assign]
+
+
+# ── the orchestration of the kills ────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Shape:
+    """``children`` of ``width`` activities at once and ``depth`` one after the other; ``generations`` of the one that continues as new."""
+
+    children: int
+    width: int
+    depth: int
+    generations: int
+
+
+@define
+class Outcome:
+    children: list[int]
+    reduced: int
+    generations: int
+    flaky: int
+    go: int
+    tally: int
+
+
+def expected(shape: Shape) -> Outcome:
+    children = [sum(range(shape.width)) + shape.depth + number for number in range(shape.children)]
+    return Outcome(children, sum(children), shape.generations + BONUS, FAILURES + 1, GO, shape.children + SIGNALS + 1)
+
+
+def tally_keys(shape: Shape) -> set[str]:
+    return {f"child {n}" for n in range(shape.children)} | {f"signal {n}" for n in range(SIGNALS)} | {"root"}
+
+
+@entity
+class Tally:
+    """Counts how often each key was added: one lost and one doubled do not look right together."""
+
+    added: dict[str, int]
+
+    def __init__(self) -> None:
+        self.added = {}
+
+    def add(self, key: str) -> int:
+        self.added[key] = self.added.get(key, 0) + 1
+        return sum(self.added.values())
+
+
+def pause_s(label: str) -> float:
+    """5 to 25 ms, the same for the same label."""
+    return 0.005 + zlib.crc32(label.encode()) % 20 / 1_000
+
+
+@activity
+async def step(ctx: ActivityContext, label: str, value: int) -> int:
+    journal.effect(ctx, label)
+    await asyncio.sleep(pause_s(label))
+    return value
+
+
+@activity
+def step_in_thread(ctx: ActivityContext, label: str, value: int) -> int:
+    journal.effect(ctx, label)
+    time.sleep(pause_s(label))
+    return value
+
+
+@activity
+async def add_pair(ctx: ActivityContext, label: str, a: int, b: int) -> int:
+    journal.effect(ctx, label)
+    return a + b
+
+
+@activity
+async def flaky(ctx: ActivityContext, label: str) -> int:
+    """Each attempt is a task of its own, and this is the only activity of its orchestration: their numbers count the attempts."""
+    attempt = int(ctx.task_id.rpartition("#")[2])
+    journal.effect(ctx, f"{label}, attempt {attempt}")
+    if attempt <= FAILURES:
+        raise ConnectionError(f"attempt {attempt}")
+    return attempt
+
+
+@orchestrator
+async def child(ctx: OrchestrationContext, number: int, shape: Shape) -> int:
+    steps = [step if n % 2 else step_in_thread for n in range(shape.width)]
+    total = sum(await asyncio.gather(*(ctx.call_activity(steps[n], f"wide {n}", n) for n in range(shape.width))))
+    for n in range(shape.depth):
+        total += await ctx.call_activity(step, f"deep {n}", 1)
+    await ctx.create_timer(timedelta(milliseconds=20))
+    await ctx.entity(Tally, ROOT).call(Tally.add, f"child {number}")
+    return total + number
+
+
+@orchestrator
+async def generations(ctx: OrchestrationContext, number: int, shape: Shape, total: int) -> int:
+    """The event of the first generation is carried over to the last."""
+    total += await ctx.call_activity(step_in_thread, f"generation {number}", 1)
+    if number < shape.generations:
+        ctx.continue_as_new(number + 1, shape, total)
+        return 0
+    return total + await ctx.wait_for_external_event("bonus", return_type=int)
+
+
+@orchestrator
+async def retrying(ctx: OrchestrationContext) -> int:
+    policy = RetryPolicy(first_retry_interval=timedelta(milliseconds=10), max_number_of_attempts=FAILURES + 1)
+    return await ctx.call_activity(flaky, "flaky", retry=policy)
+
+
+@orchestrator
+async def root(ctx: OrchestrationContext, shape: Shape) -> Outcome:
+    own = ctx.instance_id
+    fan_out = [ctx.call_sub_orchestrator(child, n, shape, instance_id=f"{own}.child{n}") for n in range(shape.children)]
+    generation = ctx.call_sub_orchestrator(generations, 1, shape, 0, instance_id=f"{own}.generations")
+    ctx.send_event(f"{own}.generations", "bonus", BONUS)
+    retried = ctx.call_sub_orchestrator(retrying, instance_id=f"{own}.retrying")
+    tally = ctx.entity(Tally, ROOT)
+    for n in range(SIGNALS):
+        tally.signal(Tally.add, f"signal {n}")
+    children = list(await asyncio.gather(*fan_out))
+    reduced, level = children, 0
+    while len(reduced) > 1:
+        pairs = [(reduced[n], reduced[n + 1]) for n in range(0, len(reduced) - 1, 2)]
+        odd = reduced[2 * len(pairs) :]
+        reduced = [*await asyncio.gather(*(ctx.call_activity(add_pair, f"pair {level}.{n}", *pair) for n, pair in enumerate(pairs))), *odd]
+        level += 1
+    await asyncio.sleep(0.05)
+    go = await ctx.wait_for_external_event("go", return_type=int)
+    numbers = await generation, await retried
+    return Outcome(children, reduced[0], *numbers, go, await tally.call(Tally.add, "root"))
+
+
+# ── errands: many small orchestrations, for several processes ─────────────────────────────────────────────────
+
+
+@activity
+async def fetch(ctx: ActivityContext, label: str, value: int) -> int:
+    journal.effect(ctx, label)
+    await asyncio.sleep(_errand_s)
+    return value
+
+
+@activity
+def store(ctx: ActivityContext, label: str, value: int) -> int:
+    journal.effect(ctx, label)
+    return value
+
+
+@orchestrator
+async def errand(ctx: OrchestrationContext, number: int) -> int:
+    both = await asyncio.gather(*(ctx.call_activity(fetch, f"fetch {n}", number) for n in range(2)))
+    return await ctx.call_activity(store, "store", sum(both))
+
+
+_errand_s = 0.0
+
+
+# ── those that misbehave ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@orchestrator
+async def poison(ctx: OrchestrationContext) -> None:
+    os._exit(9)
+
+
+@orchestrator
+async def innocent(ctx: OrchestrationContext, number: int) -> int:
+    return await ctx.call_activity(step, f"innocent {number}", number)
+
+
+@activity
+async def slow(ctx: ActivityContext, seconds: float) -> str:
+    journal.effect(ctx, "slow")
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@activity(executor="process")
+def burn(path: str, seconds: float) -> int:
+    """Leaves its process's id at ``path``."""
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@orchestrator
+async def slowly(ctx: OrchestrationContext, seconds: float) -> str:
+    return await ctx.call_activity(slow, seconds)
+
+
+@orchestrator
+async def burning(ctx: OrchestrationContext, path: str, seconds: float, many: int) -> int:
+    return len(await asyncio.gather(*(ctx.call_activity(burn, path, seconds) for _ in range(many))))
+
+
+# ── the modes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def new_engine(**options: Any) -> DurableEngine:
+    engine = DurableEngine(options=WorkerOptions(**options))
+    engine.register(
+        Tally, step, step_in_thread, add_pair, flaky, child, generations, retrying, root, fetch, store, errand,
+        poison, innocent, slow, burn, slowly, burning,
+    )  # fmt: skip
+    return engine
+
+
+async def run(engine: DurableEngine, given: argparse.Namespace) -> dict[str, object]:
+    shape = Shape(*map(int, given.shape.split(",")))
+    handle = await engine.client.schedule_new_orchestration(root, shape, instance_id=ROOT, reuse_policy="return_existing")
+    # Said again after each start: whether the last process came to say it is not known. The first one counts.
+    await engine.client.raise_event(ROOT, "go", GO)
+    return asdict(await handle.result())
+
+
+async def work(engine: DurableEngine, given: argparse.Namespace) -> dict[str, object]:
+    await appearance(given.stop)
+    return {}
+
+
+async def appearance(file: Path) -> None:
+    while not file.exists():  # noqa: ASYNC110  # a file sets no event
+        await asyncio.sleep(0.01)
+
+
+async def submit(engine: DurableEngine, given: argparse.Namespace) -> dict[str, object]:
+    client = engine.client
+    handles = await asyncio.gather(
+        *(
+            client.schedule_new_orchestration(errand, n, instance_id=f"errand{n}", reuse_policy="return_existing")
+            for n in range(given.count)
+        )
+    )
+    return {"results": await asyncio.gather(*(handle.result() for handle in handles))}
+
+
+MODES = {"run": run, "work": work, "submit": submit}
+
+
+async def main(given: argparse.Namespace) -> int:
+    engine = new_engine(**json.loads(given.options))
+    if given.gate is not None:
+        journal.report("waiting")
+        await appearance(given.gate)
+    journal.report("open")
+    try:
+        async with engine.open(given.url, worker=given.mode != "submit"):
+            journal.report("ready")
+            answer = await MODES[given.mode](engine, given)
+            commits: int = engine.backend.commits  # type: ignore[attr-defined]
+    except asyncio.CancelledError:
+        sys.stdout.write('{"ended": "by a signal"}\n')
+        return 0
+    except InstanceNotFoundError as error:
+        sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+        return 3
+    sys.stdout.write(json.dumps({**answer, "commits": commits, "synchronous": sorted(synchronous)}) + "\n")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=MODES)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--check-durable", type=Path)
+    parser.add_argument("--report", type=int, default=-1)
+    parser.add_argument("--point")
+    parser.add_argument("--shape", default="4,4,4,3")
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--errand-s", type=float, default=0.0)
+    parser.add_argument("--gate", type=Path)
+    parser.add_argument("--stop", type=Path)
+    parser.add_argument("--options", default="{}")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    given = arguments()
+    _errand_s = given.errand_s
+    journal.open(given.log, given.check_durable, given.report)
+    watch_commits(given.point)
+    sys.exit(asyncio.run(main(given)))

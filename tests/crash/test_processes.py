@@ -1,0 +1,118 @@
+"""Several processes on one file: they share the work, do each piece once, and never meet "database is locked". Processes that die are made up for.
+
+DURABLE_ERRANDS says how many orchestrations are drained (1,000), each of three activities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from durable_core import DurableClient
+from tests.crash.audit import audit_errands, read_effects, rows_of
+from tests.crash.children import PATIENCE_S, Child, Place
+from tests.crash.program import errand, new_engine
+
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(0)]
+
+ERRANDS = int(os.environ.get("DURABLE_ERRANDS") or 1_000)
+EFFECTS = 3
+KILL_EVERY_S = 1.0
+
+
+def schedule(place: Place, count: int) -> None:
+    async def start(client: DurableClient, number: int) -> None:
+        await client.schedule_new_orchestration(errand, number, instance_id=f"errand{number}")
+
+    async def main() -> None:
+        engine = new_engine()
+        async with engine.open(place.url, worker=False):
+            await asyncio.gather(*(start(engine.client, number) for number in range(count)))
+
+    asyncio.run(main())
+
+
+def start_workers(place: Place, many: int, *more: str, **options: object) -> list[Child]:
+    """They begin together, when ``gate`` exists."""
+    workers = [place.start_worker("--gate", str(place.folder / "gate"), *more, **options) for _ in range(many)]
+    for worker in workers:
+        assert worker.wait_for("waiting"), place.errors()
+    return workers
+
+
+def left(place: Place) -> int:
+    [(count,)] = rows_of(place.store, "SELECT count(*) FROM instances WHERE status <> 'COMPLETED'")
+    assert isinstance(count, int)
+    return count
+
+
+def drain(place: Place, report: Callable[[str], None]) -> None:
+    """Open the gate, and wait until nothing is left."""
+    (place.folder / "gate").touch()
+    began = time.monotonic()
+    while left(place):
+        assert time.monotonic() < began + PATIENCE_S, f"{left(place)} are left; {place.errors()}"
+        time.sleep(0.02)
+    seconds = time.monotonic() - began
+    shares = Counter(effect.pid for effect in read_effects(place.log))
+    total = shares.total()
+    text = ", ".join(f"{100 * share / total:.0f} %" for _, share in shares.most_common())
+    report(f"{ERRANDS} orchestrations, {total} activities in {seconds:.1f} s: {ERRANDS / seconds:.0f} and {total / seconds:.0f} a second; shares: {text}")
+
+
+@pytest.mark.parametrize("many", [2, 4])
+def test_processes_share_the_work_and_do_each_piece_once(place: Place, report: Callable[[str], None], many: int) -> None:
+    schedule(place, ERRANDS)
+    workers = start_workers(place, many)
+    drain(place, report)
+    place.stop()
+    for worker in workers:
+        worker.finish()
+    figures = asyncio.run(audit_errands(place, ERRANDS))
+    assert (figures.effects, figures.repeated) == (EFFECTS * ERRANDS, 0)
+    shares = Counter(effect.pid for effect in read_effects(place.log))
+    assert set(shares) == {worker.pid for worker in workers}
+    assert min(shares.values()) >= figures.effects / many / 10, f"somebody got next to nothing: {shares}"
+
+
+def test_one_of_four_is_killed_every_second_and_replaced(place: Place, report: Callable[[str], None]) -> None:
+    schedule(place, ERRANDS)
+    more: dict[str, object] = {"max_async_activities": 10}
+    workers = start_workers(place, 4, "--errand-s", "0.1", **more)
+    (place.folder / "gate").touch()
+    killed = 0
+    for number in itertools.count():
+        began = time.monotonic()
+        while left(place) and time.monotonic() < began + KILL_EVERY_S:
+            time.sleep(0.02)
+        if not left(place):
+            break
+        assert number < PATIENCE_S, place.errors()
+        killed += workers.pop(0).kill()
+        workers.append(place.start_worker("--errand-s", "0.1", **more))
+    place.stop()
+    for worker in workers:
+        worker.finish()
+    figures = asyncio.run(audit_errands(place, ERRANDS))
+    report(f"{killed} of {place.started} processes were killed; {figures.effects} effects, {figures.repeated} of them repeated")
+    assert killed >= 2
+
+
+def test_a_process_without_a_worker_gets_results_from_another_process(place: Place, report: Callable[[str], None]) -> None:
+    worker = place.start_worker()
+    assert worker.wait_for("ready"), place.errors()
+    client = place.start("submit", "--count", "200")
+    assert client.finish()["results"] == [2 * number for number in range(200)]
+    [ready], end = client.times("ready"), client.times("end")[0]
+    report(f"200 orchestrations were started, run elsewhere and awaited in {end - ready:.2f} s")
+    place.stop()
+    worker.finish()
+    figures = asyncio.run(audit_errands(place, 200))
+    assert {effect.pid for effect in read_effects(place.log)} == {worker.pid}
+    assert (figures.effects, figures.repeated) == (EFFECTS * 200, 0)
