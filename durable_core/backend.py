@@ -96,11 +96,11 @@ ReusePolicy = Literal["error", "return_existing", "replace_ended", "terminate_an
 class Message:
     """Something for an instance's inbox.
 
-    ``id`` is unique within the hub and recognises a repeated submission. ``execution`` scopes it to one execution of the
-    target (it is dropped when that one is over); None means whichever is current. ``sender`` is any stable name of the
-    origin: order is kept per (sender, target). ``due_us`` is the hub time from which it is visible (0: at once). A
-    ``control`` message makes suspended, parked and backed-off instances claimable, by any worker. ``creates`` is the
-    entity's name if the message may create its target as an entity.
+    ``id`` is unique within the hub and recognises a repeated submission. ``execution`` scopes it to one execution of the target (it is
+    dropped when that one is over); None means whichever is current. ``sender`` is any stable name of the origin: order is kept per
+    (sender, target). ``due_us`` is the hub time from which it is visible (0: at once); inboxes are handed out in the order in which
+    messages became visible. A ``control`` message makes suspended, parked and backed-off instances claimable, by any worker. ``creates``
+    is the entity's name if the message may create its target as an entity.
     """
 
     id: str
@@ -153,16 +153,19 @@ class NextExecution:
 class CreateInstance:
     """Start an orchestration instance under a fresh ``execution`` id.
 
-    The instance is PENDING and ``start`` (opaque) is handed out with every claim until the first accepted commit. ``delay_us`` holds the
-    first turn back. An id that is taken is decided atomically by ``reuse``: "error" → ``EXISTS``; "return_existing" → ``EXISTS`` too (the caller reads
-    the record); "replace_ended" replaces an ended one, otherwise ``EXISTS``; "terminate_and_replace" replaces any, delivering its
-    obituaries if it had not ended. Replacing removes every trace of the old execution but its orphaned tasks.
+    The instance is PENDING and ``start`` (opaque) is handed out with every claim until a commit appends events. ``delay_us`` holds the
+    first turn back. An id that is taken is decided atomically by ``reuse``: "error" → ``EXISTS``; "return_existing" → ``EXISTS`` too (the
+    caller reads the record); "replace_ended" replaces an ended one, otherwise ``EXISTS``; "terminate_and_replace" replaces any,
+    delivering its obituaries if it had not ended. Replacing removes every trace of the old execution but its orphaned tasks.
 
-    A child (``parent`` given) replaces an ended child of the *same parent instance*; any other taken id **bounces**: ``bounce``, an engine-made message,
-    goes into its target's inbox atomically with the decision, and the outcome is ``EXISTS``. ``obituaries`` are set as in ``CommitTurn``.
+    A child (``parent`` given) replaces an ended child of the *same parent instance*; any other taken id **bounces**: ``bounce``, an
+    engine-made message, goes into its target's inbox atomically with the decision, and the outcome is ``EXISTS``. ``obituaries`` are set
+    as in ``CommitTurn``.
 
-    ``worker``: claim the new instance for this worker in the same write (attempt 1); the outcome's ``turn`` is the claim. Ignored with ``delay_us``.
-    ``request_id`` makes a repeated submission ``ALREADY_APPLIED``; "" means the enclosing commit already does that.
+    ``worker``: claim the new instance for this worker in the same write (attempt 1); the outcome's ``turn`` is the claim. Ignored with
+    ``delay_us``. ``request_id`` makes a repeated submission ``ALREADY_APPLIED`` (with the ``turn`` again, if that is still out); "" means
+    the enclosing commit already does that. In a commit's ``creates``, ``request_id`` and ``worker`` count for nothing, and the commit's
+    own instance id is always taken.
     """
 
     instance: str
@@ -182,8 +185,8 @@ class CreateInstance:
 class SendMessage:
     """Put a message into its target's inbox.
 
-    ``OK``; ``ENDED`` if the target has ended; ``GONE`` if there is no target (and the message may not create it) or its execution is another one;
-    ``ALREADY_APPLIED`` for a message id that was seen before. Nothing is written in the last three cases.
+    ``OK``; ``ENDED`` if the target has ended; ``GONE`` if there is no target (and the message may not create it) or its execution is
+    another one; ``ALREADY_APPLIED`` for a message id that was seen before. Nothing is written in the last three cases.
     """
 
     message: Message
@@ -193,26 +196,34 @@ class SendMessage:
 class CommitTurn:
     """One turn of one instance, all or nothing.
 
-    Accepted iff (``execution``, ``epoch``, ``version``) is the instance's fence, also after its lease ended if nobody took it. On acceptance ``version``
-    grows by one whatever is appended, the attempt count and the problem are reset, and the instance is *held* by ``worker`` for ``hold_us`` (0: released): until
-    then others may claim it only if a due message has waited for a second. The outcome carries due messages that the turn did not consume: if there are any,
-    the instance counts as claimed again under the same fence.
+    Accepted iff (``execution``, ``epoch``, ``version``) is the instance's fence, also after its lease ended if nobody took it. On
+    acceptance ``version`` grows by one whatever is appended, the attempt count and the problem are reset, and the instance is *held* by
+    ``worker`` for ``hold_us`` (0: released): until then others may claim it only if a due message has waited for a second. The outcome
+    carries due messages that the turn did not consume: if there are any, the instance counts as claimed again under the same fence,
+    whatever ``hold_us`` says. So it does after ``next_execution``, whose start the worker has. (What a suspended instance could not be
+    claimed for is not carried. A worker that was given up holds and claims nothing.)
 
     * ``append``: one history row of ``append_count`` events (None: no row).
     * ``consumes``: inbox message ids, explicitly; an unknown one is ignored.
     * ``settles``: tasks whose results are in ``append``: deletes the task whoever leases it by now, or else its undelivered completion
       (the message whose id is the task's id); if neither exists the whole turn is ``FENCED``.
-    * ``tasks`` are created; ``cancel_tasks`` are deleted, or, if another worker runs them, marked so that its heartbeat learns of it. Creating and cancelling,
-      or settling and cancelling, the same task in one turn is legal (nothing remains).
-    * ``messages`` go to other instances (or back to this one); an ended or missing target drops them. ``creates`` start children, before the messages are sent.
+    * ``tasks`` are created; ``cancel_tasks`` are deleted (or else their undelivered completion), or, if another worker runs them, marked
+      so that its heartbeat learns of it. Creating and cancelling, or settling and cancelling, the same task in one turn is legal (nothing
+      remains).
+    * ``messages`` go to other instances (or back to this one); an ended or missing target drops them. ``creates`` start children, before
+      the messages are sent.
     * ``timers`` are messages to itself with a due time; ``cancel_timers`` deletes by message id, fired or not.
-    * ``record`` with an ended status, and ``next_execution``, end the execution: its timers, execution-scoped messages and (unless ``keep_tasks``) tasks are
-      deleted, listed or not. Ending drops the whole inbox; ``next_execution`` keeps what is not scoped to the old execution and drops the old history.
+    * ``record`` with an ended status, and ``next_execution``, end the execution: its timers, execution-scoped messages and (unless
+      ``keep_tasks``) tasks are deleted, listed or not. Ending drops the whole inbox; ``next_execution`` keeps what is not scoped to the
+      old execution and drops the old history.
     * ``snapshot`` replaces the stored snapshot of an entity (b"" deletes it).
     * ``problem`` is shown on the record until the next accepted commit (None: no problem).
-    * ``obituaries`` replaces the set of messages that the hub delivers if the instance is removed by anything but its own commit (None: unchanged).
+    * ``obituaries`` replaces the set of messages that the hub delivers if the instance is removed by anything but its own commit (None:
+      unchanged).
 
-    ``FENCED`` changes nothing. ``GONE``: the instance does not exist. ``ALREADY_APPLIED``: ``commit_id`` is the last accepted commit of the instance.
+    ``FENCED`` changes nothing; an ended instance fences everything. ``GONE``: the instance does not exist. ``ALREADY_APPLIED``:
+    ``commit_id`` is the last accepted commit of the instance; if that left the instance claimed by ``worker``, the outcome carries its
+    due messages again.
     """
 
     instance: str
@@ -244,7 +255,8 @@ class CommitTurn:
 class CompleteTask:
     """An activity has ended: delete the task and put ``message`` (id = the task's id, scoped to its execution) into its instance's inbox.
 
-    ``GONE`` if there is no such task: completed before, settled, cancelled. An ended or replaced target drops the message; the task is deleted all the same (``OK``).
+    ``GONE`` if there is no such task: completed before, settled, cancelled. An ended or replaced target drops the message; the task is
+    deleted all the same (``OK``).
     """
 
     task: str
@@ -253,10 +265,12 @@ class CompleteTask:
 
 @frozen
 class Release:
-    """Give a claimed or held instance back without a commit. ``FENCED`` if (``execution``, ``epoch``) is not current.
+    """Give a claimed or held instance back without a commit. ``FENCED`` if (``execution``, ``epoch``) is not current, ``GONE`` if there
+    is no instance, ``ALREADY_APPLIED`` if it is free.
 
-    ``problem`` is shown on the record until the next accepted commit; ``delay_us`` is the back-off before it is claimable again, from now;
-    ``park`` makes it unclaimable, except by control messages, until one arrives. ``uncount`` takes back the attempt that the claim counted.
+    ``problem`` is shown on the record until the next accepted commit; ``delay_us`` is the back-off before it is claimable again, from
+    now; ``park`` makes it unclaimable, except by control messages, until the next accepted commit. ``uncount`` takes back the attempt
+    that the claim counted. Control messages that were handed out are to be consumed first: they override parking and back-off at once.
     """
 
     instance: str
@@ -270,7 +284,8 @@ class Release:
 
 @frozen
 class Purge:
-    """Remove every trace of an instance. ``REJECTED`` unless it has ended or ``force`` is given (obituaries are then delivered); ``GONE`` if missing.
+    """Remove every trace of an instance. ``REJECTED`` unless it has ended or ``force`` is given (obituaries are then delivered); ``GONE``
+    if missing.
 
     Later commits say ``GONE`` and never resurrect it: epochs come from a hub-wide counter that outlives purges.
     """
@@ -281,7 +296,8 @@ class Purge:
 
 @frozen
 class AbandonWorker:
-    """This incarnation is over: its leases are free at once. ``OK``, or ``GONE`` if unknown."""
+    """This incarnation is over: its leases are free at once. ``OK``, ``ALREADY_APPLIED`` if it was given up before, ``GONE`` if
+    unknown."""
 
     worker: str
 
@@ -304,7 +320,8 @@ class OutcomeStatus(enum.Enum):
 
 @frozen
 class Outcome:
-    """The answer to one command; ``messages`` and ``more`` belong to an accepted ``CommitTurn``, ``turn`` to a ``CreateInstance`` with a worker."""
+    """The answer to one command; ``messages`` and ``more`` belong to an accepted ``CommitTurn``, ``turn`` to a ``CreateInstance`` with a
+    worker."""
 
     status: OutcomeStatus
     messages: tuple[Message, ...] = ()
@@ -329,9 +346,11 @@ class Selectors:
 class ClaimedTurn:
     """A lease on an instance.
 
-    ``messages`` are due and unconsumed, in order; at most ``Capabilities.messages_per_claim`` (``more`` says whether there are others: they come with the commit's
-    outcome). ``start`` is the first message of an execution whose history is still empty. ``attempt`` counts claims since the last accepted commit, this
-    one included; a claim by the holder of a held instance counts none. ``snapshot`` is an entity's.
+    ``messages`` are due and unconsumed, in order; at most ``Capabilities.messages_per_claim``, and every control message beyond (``more``
+    says whether there were more than that: they come with the commit's outcome). ``start`` is the first message of an execution whose
+    history is still empty. ``attempt`` counts claims since the last accepted commit, this one included; a claim by the holder of a held
+    instance counts none. ``snapshot`` is an entity's. ``control_only``: due control messages alone made it claimable (it is suspended,
+    parked, backing off, delayed, or its name is not selected): apply those; the other messages and the ``start`` have to wait.
     """
 
     instance: str
@@ -373,8 +392,8 @@ class Claim:
 
 @frozen
 class Heartbeat:
-    """``alive`` is False if this incarnation was given up as dead: its leases are gone and it must not be used again.
-    ``cancelled`` are tasks leased by it that were cancelled; each is told once."""
+    """``alive`` is False if this incarnation was given up as dead within the dedup window: its leases are gone and it must not be used
+    again. ``cancelled`` are tasks leased by it that were cancelled; each is told once."""
 
     now_us: int
     alive: bool
@@ -416,7 +435,8 @@ class InstanceRecord:
 
 @frozen
 class InstanceFilter:
-    """All given conditions hold. Ranges are half-open ``[from, to)`` in hub microseconds. ``entities`` chooses between the two kinds of instance."""
+    """All given conditions hold. Ranges are half-open ``[from, to)`` in hub microseconds. ``entities`` chooses between the two kinds of
+    instance."""
 
     statuses: frozenset[InstanceStatus] | None = None
     name: str | None = None
@@ -493,37 +513,41 @@ class Capabilities:
 class Backend(Protocol):
     """A handle on a store. All methods may be called concurrently from one event loop after ``open``.
 
-    A transient trouble is ``StoreUnavailableError`` and may be retried; any other ``StoreError`` needs a person. Wherever a reply is lost the caller
-    submits the same commands again.
+    A transient trouble is ``StoreUnavailableError`` and may be retried; any other ``StoreError`` needs a person. Wherever a reply is lost
+    the caller submits the same commands again.
     """
 
     @property
     def capabilities(self) -> Capabilities: ...
 
     async def open(self, *, create: bool = True) -> None:
-        """Connect, check that the store is ours and its version known, migrate it. ``create=False``: a missing store is a ``StoreFormatError``."""
+        """Connect, check that the store is ours and its version known, migrate it. ``create=False``: a missing store is a
+        ``StoreFormatError``."""
 
     async def close(self) -> None:
         """Release everything; idempotent. Leases stay (``AbandonWorker`` gives them back)."""
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Make every write of the batch durable, then return one outcome per command, in order. A batch that fails as a whole raises and wrote nothing, or
-        its outcome is unknown (``StoreUnavailableError``): submit it again."""
+        """Make every write of the batch durable, then return one outcome per command, in order. A batch that fails as a whole raises and
+        wrote nothing, or its outcome is unknown (``StoreUnavailableError``): submit it again."""
         ...
 
     async def claim(self, worker: str, *, claim_id: str, turns: int, tasks: int, selectors: Selectors) -> Claim:
         """Lease up to ``turns`` instances and ``tasks`` tasks to a live ``worker``, oldest due first.
 
-        Claimable is an instance that has not ended, has a due message (or its ``start``), whose name ``selectors`` admit, that is not suspended, parked or backing off,
-        and that is free, or held by this worker, or whose hold is over, or held by another although a due message has waited for a second. An instance is *claimed* from a
-        claim (or a commit whose outcome carried messages) until the next commit or release: nobody is handed it then, its holder included, while that incarnation lives.
-        It is *held* after a commit with ``hold_us``. A due control message overrides name, suspension, parking and back-off, not leases. A claim that is not the holder's own raises the epoch and counts an attempt. Instances whose attempt would be
-        above 1 are suspects: one is returned only as the single turn of its claim. A worker that is unknown or given up gets nothing.
+        Claimable is an instance that has not ended, has a due message (or its ``start``), whose name ``selectors`` admit, that is not
+        suspended, parked or backing off, and that is free, or held by this worker, or whose hold is over, or held by another although a
+        due message has waited for a second. An instance is *claimed* from a claim (or a commit whose outcome carried messages) until the
+        next commit or release: nobody is handed it then, its holder included, while that incarnation lives. It is *held* after a commit
+        with ``hold_us``. A due control message overrides name, suspension, parking and back-off, not leases. A claim that is not the
+        holder's own raises the epoch and counts an attempt. Instances whose attempt would be above 1 are suspects: one is returned only
+        as the single turn of its claim. A worker that is unknown or given up gets nothing.
         """
         ...
 
     async def heartbeat(self, worker: str, *, ttl_us: int) -> Heartbeat:
-        """Register the incarnation, or keep it alive for ``ttl_us`` from now. Also gives up incarnations whose time is over and frees their leases."""
+        """Register the incarnation, or keep it alive for ``ttl_us`` from now. Also gives up *other* incarnations whose time is over and
+        frees their leases (a late beat of its own still saves an incarnation that nobody gave up)."""
         ...
 
     async def get_instances(self, ids: Sequence[str]) -> list[InstanceRecord | None]: ...

@@ -8,6 +8,7 @@
     records.py     attrs classes, dataclasses, NamedTuple, TypedDict
     models.py      pydantic models
     unions.py      unions, and why some are refused
+    disambiguation.py  which class of a union an object is of
     hooks.py       the user's own hooks, in a cattrs converter
     callables.py   signatures and hints of functions, for ``parameters.py``
     compiler.py    ``Forms``: hint -> form, compiled once; asks the others, and the user's cattrs hooks first

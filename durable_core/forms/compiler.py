@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Union, get_args, get_origin
 
-import attrs
-
 from durable_core.forms.choices import enum_form, literal_form
 from durable_core.forms.containers import mapping_form, sequence_form, set_form, tuple_form
-from durable_core.forms.form import Fault, Form, expected
-from durable_core.forms.hints import field_hints, hint_name, plain
+from durable_core.forms.disambiguation import tell_apart
+from durable_core.forms.form import Fault, Form
+from durable_core.forms.hints import hint_name, plain
 from durable_core.forms.models import is_model, model_form
-from durable_core.forms.records import fields_of, is_record, is_typed_dict, record_form, typed_dict_form
+from durable_core.forms.records import is_record, is_typed_dict, record_form, typed_dict_form
 from durable_core.forms.scalars import SCALARS, path_form
 from durable_core.forms.unions import union_form
 
@@ -188,33 +187,7 @@ class Forms:
         return None
 
     def _tell_apart(self, records: list[Form]) -> Make:
-        """A decoder for objects that are one of several classes."""
-        from cattrs.disambiguators import create_default_dis_func
-
-        shadows = {self._shadow(record.record): record for record in records}
-        try:
-            class_of: Make = create_default_dis_func(self._registry().converter, *shadows)
-        except TypeError as error:
-            names = " and ".join(record.name for record in records)
-            raise Fault(f"{names} cannot be told apart: give them a common field with different Literals") from error
-
-        def decode(native: Any) -> Any:
-            try:
-                return shadows[class_of(native)].decode(native)
-            except (KeyError, TypeError, ValueError):
-                raise expected(" | ".join(record.name for record in records), native) from None
-
-        return decode
-
-    def _shadow(self, hint: Any) -> type:
-        """A class as cattrs needs to see it, whatever kind of class it is: with resolved hints, and Literals as they are in JSON."""
-        fields, hints = {}, field_hints(hint)
-        for field in fields_of(get_origin(hint) or hint):
-            meant = plain(hints.get(field.name, Any))
-            choices = self.form(meant).choices if get_origin(meant) is Literal else None
-            kind = Literal.__getitem__(choices) if choices else Any
-            fields[field.name] = attrs.field(type=kind, default=attrs.NOTHING if field.required else None)
-        return attrs.make_class("Shadow", fields, kw_only=True)
+        return tell_apart(records, self.form, self._registry().converter)
 
 
 def _key(hint: Any) -> Any:

@@ -33,7 +33,8 @@ class Needs:
     * ``inboxes``: the due messages of these instances, all of them, or at least the first so many in order of (visible_us, position), and
       beyond those every due *control* message.
     * ``messages``: single messages by (target, id), due or not. ``details``: by (instance, kind).
-    * ``all_workers``: every worker. ``cancelled_tasks_of``: the cancelled tasks that these workers lease.
+    * ``workers``: only a ``Grant`` and a ``Beat`` read (and put) what their worker claimed last. ``all_workers``: every worker.
+    * ``cancelled_tasks_of``: the cancelled tasks that these workers lease.
 
     Effects on rows that were not loaded are the store's business: ``DropInbox``, ``DropTasks``, ``DropHistory``, ``Forget`` and
     ``DropWorker`` reach rows that nobody named.

@@ -11,6 +11,7 @@ import logging
 from typing import Any
 
 from durable_core.replay.loop import DeterministicLoop
+from durable_core.replay.source import await_chain, frame_of
 
 __all__ = ["LEAKED", "close_loop"]
 
@@ -67,15 +68,13 @@ def _close_tasks(loop: DeterministicLoop, what: str) -> None:
 
 
 def _close_by_force(loop: DeterministicLoop, coroutine: Any, what: str) -> None:
+    # Closing the outermost coroutine lets go of the inner ones. If one of them refuses to end it is that one that must not be let go: dropping it would run it again.
+    parts = [part for root in (coroutine, *loop.generators) for part in await_chain(root)]
     outer = loop.enter()
     try:
         coroutine.close()
     except BaseException as error:  # a coroutine that yields in its finally, or raises: both are told of, neither may stop the engine
-        if coroutine.cr_frame is None:
-            _logger.warning("%s: code raised %r while being ended", what, error)
-        else:
-            _logger.warning("%s: code could not be ended (%r); it is kept in memory and never run again", what, error)
-            LEAKED.append(coroutine)
+        _keep(parts, f"{what}: code", error)
     finally:
         loop.leave(outer)
 
@@ -86,11 +85,19 @@ def _close_generator(loop: DeterministicLoop, generator: Any, what: str) -> None
     outer = loop.enter()
     try:
         generator.aclose().__await__().send(None)
-        _logger.warning("%s: async generator %s awaits while being closed; it is kept in memory and never run again", what, generator.__qualname__)
-        LEAKED.append(generator)
+        _keep([generator], f"{what}: async generator {generator.__qualname__}", "it awaits in its finally")
     except (StopIteration, StopAsyncIteration):
         pass
     except BaseException as error:
-        _logger.warning("%s: async generator %s failed while being closed: %r", what, generator.__qualname__, error)
+        _keep([generator], f"{what}: async generator {generator.__qualname__}", error)
     finally:
         loop.leave(outer)
+
+
+def _keep(parts: list[Any], what: str, why: object) -> None:
+    alive = [part for part in parts if frame_of(part) is not None]
+    if alive:
+        _logger.warning("%s could not be ended (%r); it is kept in memory and never run again", what, why)
+        LEAKED.extend(alive)
+    else:
+        _logger.warning("%s raised %r while being ended", what, why)

@@ -10,12 +10,12 @@ import random
 from asyncio import events
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import UUID
 
-from durable_core.definitions import Activity, BoundActivity, BoundOrchestrator, EntityId, Orchestrator, UnknownActivity, UnknownOrchestrator
+from durable_core.definitions import Activity, EntityId, Orchestrator
 from durable_core.errors import OutsideOrchestratorError
-from durable_core.events import EntityCalled, EntitySignaled, EventSent, Parent, SubOrchestrationStarted, TaskScheduled
+from durable_core.events import CommandKind, EntityCalled, EntitySignaled, EventSent, Parent, SubOrchestrationStarted, TaskScheduled
 from durable_core.ids import check_instance_id, child_id
 from durable_core.replay.calls import RetryingCall, Waiter, limit_duration
 from durable_core.replay.entity_ref import EntityRef
@@ -36,6 +36,20 @@ E = TypeVar("E")
 Ts = TypeVarTuple("Ts")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class CallOptions(TypedDict, total=False):
+    """Of ``call_activity``."""
+
+    retry: RetryPolicy | None
+    tags: dict[str, str] | None
+    timeout: timedelta | None
+
+
+class ChildOptions(CallOptions, total=False):
+    """Of ``call_sub_orchestrator``."""
+
+    instance_id: str | None
 
 
 class OrchestrationContext:
@@ -111,37 +125,15 @@ class OrchestrationContext:
     @overload
     def call_activity(self, fn: Activity[P, R], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
     @overload
-    def call_activity(
-        self,
-        fn: Callable[[*Ts], Coroutine[Any, Any, R]],
-        /,
-        *args: *Ts,
-        retry: RetryPolicy | None = ...,
-        tags: dict[str, str] | None = ...,
-        timeout: timedelta | None = ...,
-    ) -> DurableTask[R]: ...
+    def call_activity(self, fn: Callable[[*Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **options: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(
-        self, fn: Callable[[*Ts], R], /, *args: *Ts, retry: RetryPolicy | None = ..., tags: dict[str, str] | None = ..., timeout: timedelta | None = ...
-    ) -> DurableTask[R]: ...
+    def call_activity(self, fn: Callable[[*Ts], R], /, *args: *Ts, **options: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(
-        self, fn: str, /, *args: Any, return_type: type[R], retry: RetryPolicy | None = ..., tags: dict[str, str] | None = ..., timeout: timedelta | None = ...
-    ) -> DurableTask[R]: ...
+    def call_activity(self, fn: str, /, *args: Any, return_type: type[R], **options: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(
-        self, fn: str, /, *args: Any, retry: RetryPolicy | None = ..., tags: dict[str, str] | None = ..., timeout: timedelta | None = ...
-    ) -> DurableTask[Any]: ...
+    def call_activity(self, fn: str, /, *args: Any, **options: Unpack[CallOptions]) -> DurableTask[Any]: ...
     def call_activity(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
-        self,
-        fn: Any,
-        /,
-        *args: Any,
-        retry: RetryPolicy | None = None,
-        tags: dict[str, str] | None = None,
-        timeout: timedelta | None = None,
-        return_type: Any = None,
-        **kwargs: Any,
+        self, fn: Any, /, *args: Any, retry: Any = None, tags: Any = None, timeout: Any = None, return_type: Any = None, **kwargs: Any
     ) -> Any:
         """Run an activity, at least once, and await its result.
 
@@ -155,32 +147,36 @@ class OrchestrationContext:
         execution.registry.check_size(text, f"the input of {callee.name!r}")
         decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
         tags = tags or callee.tags
-        retry = retry or callee.retry
 
         def schedule(attempt: int, waiter: Waiter) -> int:
-            return self._schedule_task(callee, text, arity, attempt, tags, waiter)
+            number = execution.next_number("task")
+            if execution.command(TaskScheduled(number, callee.name, text, arity, attempt, tags)):
+                execution.expect_reply("task", number, waiter)
+                if not callee.known:
+                    execution.note_unknown_activity(number, callee.name)
+            return number
 
-        task: DurableTask[Any]
+        return self._call("task", callee.name, decode, schedule, retry or callee.retry, timeout or callee.timeout)
+
+    def _call(
+        self,
+        kind: CommandKind,
+        name: str,
+        decode: Callable[[str | None], Any],
+        schedule: Callable[[int, Waiter], int],
+        retry: RetryPolicy | None,
+        timeout: timedelta | None,
+    ) -> DurableTask[Any]:
+        """One command, or with a policy one an attempt. ``schedule(attempt, waiter)`` issues it and gives its id."""
+        execution = self._execution
+        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=name, kind=kind, decode=decode, on_cancel=execution.cancel_call)
         if retry is None:
-            task = DurableTask(loop=execution.loop, name=callee.name, decode=decode, on_cancel=_cancel_task)
             task.task_id = schedule(1, task)
         else:
-            task = DurableTask(loop=execution.loop, name=callee.name, decode=decode)
-            call = RetryingCall(execution, "task", retry, task, schedule)
-            task.on_cancel(call.cancel)
-        timeout = timeout or callee.timeout
+            task.on_cancel(RetryingCall(execution, kind, retry, task, schedule).cancel)
         if timeout is not None:
-            limit_duration(execution, task, microseconds(timeout), f"activity {callee.name!r}")
+            limit_duration(execution, task, microseconds(timeout), f"{name!r}")
         return task
-
-    def _schedule_task(self, callee: BoundActivity | UnknownActivity, text: str | None, arity: int, attempt: int, tags: dict[str, str] | None, waiter: Waiter) -> int:
-        execution = self._execution
-        number = execution.next_number("task")
-        if execution.command(TaskScheduled(number, callee.name, text, arity, attempt, tags)):
-            execution.expect_reply("task", number, waiter)
-            if not callee.known:
-                execution.note_unknown_activity(number, callee.name)
-        return number
 
     # ── sub-orchestrations ────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,49 +184,14 @@ class OrchestrationContext:
     def call_sub_orchestrator(self, fn: Orchestrator[P, O], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[O]: ...
     @overload
     def call_sub_orchestrator(
-        self,
-        fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]],
-        /,
-        *args: *Ts,
-        instance_id: str | None = ...,
-        retry: RetryPolicy | None = ...,
-        tags: dict[str, str] | None = ...,
-        timeout: timedelta | None = ...,
+        self, fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]], /, *args: *Ts, **options: Unpack[ChildOptions]
     ) -> DurableTask[O]: ...
     @overload
-    def call_sub_orchestrator(
-        self,
-        fn: str,
-        /,
-        *args: Any,
-        return_type: type[R],
-        instance_id: str | None = ...,
-        retry: RetryPolicy | None = ...,
-        tags: dict[str, str] | None = ...,
-        timeout: timedelta | None = ...,
-    ) -> DurableTask[R]: ...
+    def call_sub_orchestrator(self, fn: str, /, *args: Any, return_type: type[R], **options: Unpack[ChildOptions]) -> DurableTask[R]: ...
     @overload
-    def call_sub_orchestrator(
-        self,
-        fn: str,
-        /,
-        *args: Any,
-        instance_id: str | None = ...,
-        retry: RetryPolicy | None = ...,
-        tags: dict[str, str] | None = ...,
-        timeout: timedelta | None = ...,
-    ) -> DurableTask[Any]: ...
+    def call_sub_orchestrator(self, fn: str, /, *args: Any, **options: Unpack[ChildOptions]) -> DurableTask[Any]: ...
     def call_sub_orchestrator(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
-        self,
-        fn: Any,
-        /,
-        *args: Any,
-        instance_id: str | None = None,
-        retry: RetryPolicy | None = None,
-        tags: dict[str, str] | None = None,
-        timeout: timedelta | None = None,
-        return_type: Any = None,
-        **kwargs: Any,
+        self, fn: Any, /, *args: Any, return_type: Any = None, instance_id: Any = None, retry: Any = None, tags: Any = None, timeout: Any = None, **kw: Any
     ) -> Any:
         """Start another orchestration as a child and await its result.
 
@@ -243,33 +204,19 @@ class OrchestrationContext:
         chosen = instance_id or callee.instance_id
         if chosen is not None:
             check_instance_id(chosen)
-        text, arity = callee.encode(args, kwargs)
+        text, arity = callee.encode(args, kw)
         execution.registry.check_size(text, f"the input of {callee.name!r}")
         decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
 
         def schedule(_attempt: int, waiter: Waiter) -> int:
-            return self._schedule_child(callee, chosen, text, arity, tags, waiter)
+            number = execution.next_number("child")
+            child = chosen or child_id(execution.execution_id, number)
+            if execution.command(SubOrchestrationStarted(number, callee.name, child, text, arity, tags)):
+                execution.expect_reply("child", number, waiter)
+                execution.note_child(number, child)
+            return number
 
-        task: DurableTask[Any]
-        if retry is None:
-            task = DurableTask(loop=execution.loop, name=callee.name, decode=decode, on_cancel=_cancel_child)
-            task.task_id = schedule(1, task)
-        else:
-            task = DurableTask(loop=execution.loop, name=callee.name, decode=decode)
-            call = RetryingCall(execution, "child", retry, task, schedule)
-            task.on_cancel(call.cancel)
-        if timeout is not None:
-            limit_duration(execution, task, microseconds(timeout), f"sub-orchestration {callee.name!r}")
-        return task
-
-    def _schedule_child(self, callee: BoundOrchestrator | UnknownOrchestrator, chosen: str | None, text: str | None, arity: int, tags: dict[str, str] | None, waiter: Waiter) -> int:
-        execution = self._execution
-        number = execution.next_number("child")
-        instance_id = chosen or child_id(execution.execution_id, number)
-        if execution.command(SubOrchestrationStarted(number, callee.name, instance_id, text, arity, tags)):
-            execution.expect_reply("child", number, waiter)
-            execution.note_child(number, instance_id)
-        return number
+        return self._call("child", callee.name, decode, schedule, retry, timeout)
 
     # ── timers, events ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,7 +233,7 @@ class OrchestrationContext:
             due_us = microseconds(fire_at - _EPOCH)
         if due_us > LATEST_US:
             raise OverflowError(f"a timer cannot fire after the year 9999, got {fire_at!r}")
-        task: DurableTask[None] = DurableTask(loop=execution.loop, name="timer", on_cancel=_cancel_timer)
+        task: DurableTask[None] = DurableTask(loop=execution.loop, name="timer", kind="timer", on_cancel=execution.cancel_call)
         task.task_id = execution.start_timer(max(due_us, execution.now_us), task)
         return task
 
@@ -354,7 +301,7 @@ class OrchestrationContext:
     def _send_operation(self, id: EntityId, operation: str, text: str | None, arity: int, decode: Callable[[str | None], Any]) -> DurableTask[Any]:
         execution = self._execution
         number = execution.next_number("entity")
-        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=f"{id.name}.{operation}", task_id=number, decode=decode, on_cancel=_cancel_entity_call)
+        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=f"{id.name}.{operation}", kind="entity", task_id=number, decode=decode, on_cancel=execution.cancel_call)
         if execution.command(EntityCalled(number, id.instance_id, operation, text, arity)):
             execution.expect_reply("entity", number, task)
         return task
@@ -391,25 +338,3 @@ def _check_options(retry: Any, timeout: Any, tags: Any = None) -> None:
         raise TypeError(f"timeout must be a timedelta above zero, got {timeout!r}")
     if tags is not None and not (isinstance(tags, dict) and all(isinstance(text, str) for pair in tags.items() for text in pair)):
         raise TypeError(f"tags must be a dict of texts, got {tags!r}")
-
-
-def _execution_of(task: DurableTask[Any]) -> Execution:
-    loop: Any = task.get_loop()
-    execution: Execution = loop.host
-    return execution
-
-
-def _cancel_task(task: DurableTask[Any]) -> None:
-    _execution_of(task).cancel_command("task", task.task_id)
-
-
-def _cancel_child(task: DurableTask[Any]) -> None:
-    _execution_of(task).cancel_command("child", task.task_id)
-
-
-def _cancel_timer(task: DurableTask[Any]) -> None:
-    _execution_of(task).cancel_command("timer", task.task_id)
-
-
-def _cancel_entity_call(task: DurableTask[Any]) -> None:
-    _execution_of(task).cancel_command("entity", task.task_id)

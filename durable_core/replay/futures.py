@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable_core.errors import FailureDetails, TaskFailedError
+from durable_core.events import CommandKind
 
 if TYPE_CHECKING:
     from durable_core.replay.loop import DeterministicLoop
@@ -79,18 +80,20 @@ class DurableTask(_DurableTaskBase[R]):
     ``name`` is what was called and ``task_id`` its number among the calls of its kind (with retries: of the last attempt; 0 for waits that leave no command).
     """
 
-    __slots__ = ("_decode", "_on_cancel", "name", "task_id")
+    __slots__ = ("_decode", "_on_cancel", "kind", "name", "task_id")
 
     def __init__(
         self,
         *,
         loop: DeterministicLoop,
         name: str = "",
+        kind: CommandKind | None = None,
         task_id: int = 0,
         decode: Decoder | None = None,
         on_cancel: Callable[[DurableTask[Any]], None] | None = None,
     ) -> None:
         self.name = name
+        self.kind = kind
         self.task_id = task_id
         self._decode = decode
         self._on_cancel = on_cancel

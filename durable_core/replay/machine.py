@@ -53,6 +53,7 @@ from durable_core.replay.calls import TimerWaiter, Waiter
 from durable_core.replay.closing import close_loop
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.external_events import ExternalEvents
+from durable_core.replay.futures import DurableTask
 from durable_core.replay.identity import hash_salt
 from durable_core.replay.loop import DeterministicLoop, TimerHandle, new_loop
 from durable_core.replay.matching import Expected, mismatch_message
@@ -312,6 +313,11 @@ class Execution:
                 self._unknown_activities.pop(id, None)
             self.command(CommandCancelled(kind, id, self._children.pop(id, "") if kind == "child" else ""))
 
+    def cancel_call(self, task: DurableTask[Any]) -> None:
+        """What cancelling a call of one command does."""
+        if task.kind is not None:
+            self.cancel_command(task.kind, task.task_id)
+
     def set_custom_status(self, text: str) -> None:
         if self._expected is None and not self.closing:
             self._custom_status = text
@@ -365,7 +371,7 @@ class Execution:
         )
 
     def _check_stuck(self) -> None:
-        if self.problem is not None or self.ending is not None or self._root is None:
+        if self.problem is not None or self.ending is not None or self.closing or self._root is None:
             return
         if self._timers or any(self._waiters.values()) or self.external_events.awaited:
             return

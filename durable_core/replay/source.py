@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["await_line", "user_line"]
+__all__ = ["await_chain", "await_line", "frame_of", "user_line"]
 
 _STEPS = ("drain", "_apply")  # what runs or wakes user code; frames further out are the host's
 _INSTALLED = f"{os.sep}site-packages{os.sep}"
@@ -29,12 +30,23 @@ def user_line() -> str:
 def await_line(coroutine: Any) -> str:
     """The line at which a suspended coroutine waits: the innermost frame of user code in its chain of awaits."""
     found = "not started"
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None) or getattr(coroutine, "ag_frame", None)
+    for part in await_chain(coroutine):
+        frame = frame_of(part)
         if frame is not None and _is_users(frame):
             found = _describe(frame.f_code, frame.f_lineno)
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None) or getattr(coroutine, "ag_await", None)
     return found
+
+
+def await_chain(coroutine: Any) -> Iterator[Any]:
+    """A suspended coroutine, what it awaits, what that awaits, …"""
+    while coroutine is not None:
+        yield coroutine
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None) or getattr(coroutine, "ag_await", None)
+
+
+def frame_of(coroutine: Any) -> FrameType | None:
+    """None of one that has ended, and of what has no frame (a future)."""
+    return getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None) or getattr(coroutine, "ag_frame", None)
 
 
 def _is_users(frame: FrameType) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, TypeVarTuple, overload
+from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import uuid4
 
 from durable_core.backend import (
@@ -43,6 +43,15 @@ R = TypeVar("R")
 O = TypeVar("O")  # noqa: E741
 E = TypeVar("E")
 Ts = TypeVarTuple("Ts")
+
+
+class StartOptions(TypedDict, total=False):
+    """Of ``schedule_new_orchestration``."""
+
+    instance_id: str | None
+    start_at: datetime | None
+    reuse_policy: ReusePolicy
+    tags: dict[str, str] | None
 
 
 class OrchestrationHandle(Generic[O]):
@@ -90,49 +99,16 @@ class DurableClient:
     async def schedule_new_orchestration(self, fn: Orchestrator[P, O], /, *args: P.args, **kwargs: P.kwargs) -> OrchestrationHandle[O]: ...
     @overload
     async def schedule_new_orchestration(
-        self,
-        fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]],
-        /,
-        *args: *Ts,
-        instance_id: str | None = ...,
-        start_at: datetime | None = ...,
-        reuse_policy: ReusePolicy = ...,
-        tags: dict[str, str] | None = ...,
+        self, fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]], /, *args: *Ts, **options: Unpack[StartOptions]
     ) -> OrchestrationHandle[O]: ...
     @overload
     async def schedule_new_orchestration(
-        self,
-        fn: str,
-        /,
-        *args: Any,
-        return_type: type[R],
-        instance_id: str | None = ...,
-        start_at: datetime | None = ...,
-        reuse_policy: ReusePolicy = ...,
-        tags: dict[str, str] | None = ...,
+        self, fn: str, /, *args: Any, return_type: type[R], **options: Unpack[StartOptions]
     ) -> OrchestrationHandle[R]: ...
     @overload
-    async def schedule_new_orchestration(
-        self,
-        fn: str,
-        /,
-        *args: Any,
-        instance_id: str | None = ...,
-        start_at: datetime | None = ...,
-        reuse_policy: ReusePolicy = ...,
-        tags: dict[str, str] | None = ...,
-    ) -> OrchestrationHandle[Any]: ...
+    async def schedule_new_orchestration(self, fn: str, /, *args: Any, **options: Unpack[StartOptions]) -> OrchestrationHandle[Any]: ...
     async def schedule_new_orchestration(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
-        self,
-        fn: Any,
-        /,
-        *args: Any,
-        instance_id: str | None = None,
-        start_at: datetime | None = None,
-        reuse_policy: ReusePolicy = "error",
-        tags: dict[str, str] | None = None,
-        return_type: Any = None,
-        **kwargs: Any,
+        self, fn: Any, /, *args: Any, return_type: Any = None, instance_id: Any = None, start_at: Any = None, reuse_policy: Any = "error", tags: Any = None, **kw: Any
     ) -> Any:
         """Start an orchestration; when this returns, the start is durable.
 
@@ -141,7 +117,7 @@ class DurableClient:
         """
         self._check_open()
         callee = self._registry.orchestrator(fn)
-        text, arity = callee.encode(args, kwargs)
+        text, arity = callee.encode(args, kw)
         self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
         instance_id = instance_id or callee.instance_id if instance_id != "" else ""
         instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)

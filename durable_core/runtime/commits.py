@@ -96,7 +96,7 @@ _KINDS = {ev.TaskScheduled: "task", ev.TimerCreated: "timer", ev.SubOrchestratio
 
 
 def _cancelled_at_once(events: Iterable[Any]) -> set[tuple[str, int]]:
-    cancelled = {(event.kind, event.id) for event in events if type(event) is ev.CommandCancelled}
+    cancelled: set[tuple[str, int]] = {(event.kind, event.id) for event in events if type(event) is ev.CommandCancelled}
     return cancelled and cancelled & {(_KINDS[type(event)], event.id) for event in events if type(event) in _KINDS}
 
 

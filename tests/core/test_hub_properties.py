@@ -181,7 +181,9 @@ def chosen(random: Random, pool: Sequence[Any]) -> Any:
 
 
 def step(method: Any) -> Any:
-    return rule(**{name: drawn(pool) for name, pool in STEPS[method.__name__].items()})(method)
+    parameters: Any = {name: drawn(pool) for name, pool in STEPS[method.__name__].items()}
+    decorate: Any = rule(**parameters)
+    return decorate(method)
 
 
 class Trace(RuleBasedStateMachine):
@@ -571,8 +573,8 @@ class Trace(RuleBasedStateMachine):
             reachable = target_row is not None and target_row.status not in ENDED and message.execution in (None, target_row.execution)
             if reachable and message.id not in unwanted and not message.id.startswith("bounce"):
                 assert (message.target, message.id) in now, "a message was lost"
-        for (target, _), row in now.items():
-            assert row.message.execution in (None, self.state.instances[target].execution)
+        for (target, _), arrival in now.items():
+            assert arrival.message.execution in (None, self.state.instances[target].execution)
 
     def check_leases(self, before: State, command: Any, answer: Any) -> None:
         """Property 4: an epoch is one worker's and one instance's; what is out is not handed out."""

@@ -81,7 +81,9 @@ class Child:
         command += ["--url", place.url, "--log", str(place.log), "--report", str(writing), *more]
         self.started = time.time()
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.process = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=out, stderr=err, pass_fds=(writing,), start_new_session=True)
+            self.process = subprocess.Popen(
+                command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=out, stderr=err, pass_fds=(writing,), start_new_session=True
+            )
         os.close(writing)
         self._reader = threading.Thread(target=self._read, args=(reading,), daemon=True)
         self._reader.start()

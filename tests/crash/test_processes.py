@@ -63,7 +63,9 @@ def drain(place: Place, report: Callable[[str], None]) -> None:
     shares = Counter(effect.pid for effect in read_effects(place.log))
     total = shares.total()
     text = ", ".join(f"{100 * share / total:.0f} %" for _, share in shares.most_common())
-    report(f"{ERRANDS} orchestrations, {total} activities in {seconds:.1f} s: {ERRANDS / seconds:.0f} and {total / seconds:.0f} a second; shares: {text}")
+    report(
+        f"{ERRANDS} orchestrations, {total} activities in {seconds:.1f} s: {ERRANDS / seconds:.0f} and {total / seconds:.0f} a second; shares: {text}"
+    )
 
 
 @pytest.mark.parametrize("many", [2, 4])
