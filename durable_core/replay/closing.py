@@ -69,7 +69,8 @@ def _close_tasks(loop: DeterministicLoop, what: str) -> None:
 
 def _close_by_force(loop: DeterministicLoop, coroutine: Any, what: str) -> None:
     # Closing the outermost coroutine lets go of the inner ones. If one of them refuses to end it is that one that must not be let go: dropping it would run it again.
-    parts = [part for root in (coroutine, *loop.generators) for part in await_chain(root)]
+    running = [generator for generator in loop.generators if generator.ag_running]
+    parts = [part for root in (coroutine, *running) for part in await_chain(root)]
     outer = loop.enter()
     try:
         coroutine.close()

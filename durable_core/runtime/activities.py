@@ -1,6 +1,6 @@
 """Running activities: on the event loop, in a thread, or in a process, each kind within its own bound.
 
-A task is leased to this worker when it gets here: claimed in the commit that scheduled it, or by a claim. It runs, and its result goes to ``TurnRunner.task_done``, which
+A task is leased to this worker when it gets here: claimed in the commit that scheduled it, or by a claim. It runs, and its result goes to ``OrchestrationRunner.task_done``, which
 commits it. Nobody may rely on a result before that: a killed process runs the task again elsewhere.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import define
 
@@ -20,16 +21,12 @@ from durable_core.errors import FailureDetails
 from durable_core.events import TaskCompleted, TaskFailed, TaskScheduled
 from durable_core.failures import describe
 from durable_core.runtime.options import WorkerOptions
-from durable_core.runtime.processes import ActivityProcesses, BrokenProcessPool
 from durable_core.runtime.threads import DaemonThreads
 
-__all__ = ["ActivityRunner", "TaskLease"]
-
-_logger = logging.getLogger("durable_core.activity")
-_DEAD_CHILDREN_MAX = 3
+if TYPE_CHECKING:
+    from durable_core.runtime.processes import ActivityProcesses
 
 Kind = Literal["async", "thread", "process"]
-
 
 Done = Callable[["TaskLease", TaskCompleted | TaskFailed], None]
 Over = Callable[["TaskLease"], None]
@@ -60,10 +57,13 @@ class ActivityRunner:
         self._over = over
         self._leases: dict[str, TaskLease] = {}
         self.threads = DaemonThreads(options.activity_threads, "durable-core activity")
-        self._processes = ActivityProcesses(options.activity_processes)
+        self._process_count = options.activity_processes
         # Threads and processes get a few tasks ahead, so that none idles during a claim, but not so many that another worker starves.
-        self._free: dict[Kind, int] = {"async": options.max_async_activities, "thread": 2 * options.activity_threads, "process": 2 * options.activity_processes}
-        self._gates: dict[Kind, asyncio.Semaphore] = {"process": asyncio.Semaphore(options.activity_processes)}
+        self._free: dict[Kind, int] = {
+            "async": options.max_async_activities,
+            "thread": 2 * options.activity_threads,
+            "process": 2 * options.activity_processes,
+        }
         self._kinds: dict[str, Kind] = {name: _kind(bound) for name, bound in registry.activities.items()}
         self.draining = False
 
@@ -134,7 +134,14 @@ class ActivityRunner:
 
     def close(self) -> None:
         self.threads.close()
-        self._processes.close()
+        if "_processes" in self.__dict__:
+            self._processes.close()
+
+    @cached_property
+    def _processes(self) -> ActivityProcesses:
+        from durable_core.runtime.processes import ActivityProcesses  # not at import: multiprocessing is large
+
+        return ActivityProcesses(self._process_count)
 
     async def _run(self, lease: TaskLease) -> None:
         kind = self._kinds[lease.bound.name]
@@ -142,15 +149,8 @@ class ActivityRunner:
         try:
             result = self._registry.check_size(await self._call(lease, kind), f"the result of activity {lease.bound.name!r}")
             event = TaskCompleted(lease.scheduled.id, result)
-        except _ChildFailed as failed:
-            event = TaskFailed(lease.scheduled.id, failed.details)
-        except asyncio.CancelledError as error:
-            if not lease.cancelled:  # the activity's own doing: a failure like any other
-                event = TaskFailed(lease.scheduled.id, describe(error))
-        except (SystemExit, KeyboardInterrupt) as error:
-            event = TaskFailed(lease.scheduled.id, describe(error))
-        except BaseException as error:
-            event = TaskFailed(lease.scheduled.id, describe(error))
+        except BaseException as error:  # SystemExit and a cancellation of its own making are failures like any other
+            event = TaskFailed(lease.scheduled.id, error.details if isinstance(error, _ChildFailed) else describe(error))
         del self._leases[lease.id]
         self._free[kind] += 1
         if event is not None and not lease.cancelled:
@@ -166,29 +166,16 @@ class ActivityRunner:
             return bound.encode_result(await bound.fn(*args))
         if kind == "thread":
             return bound.encode_result(await self.threads.run(bound.fn, *args))
-        return bound.encode_result(await self._call_in_process(bound, args))
+        succeeded, value = await self._processes.run(bound.activity, args)
+        if not succeeded:
+            raise _ChildFailed(value)
+        return bound.encode_result(value)
 
     def _context(self, lease: TaskLease) -> ActivityContext:
         extra = {"instance_id": lease.instance, "activity": lease.bound.name, "attempt": lease.attempt}
         logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{lease.bound.name}"), extra)
         lease.context = ActivityContext(lease.instance, lease.id, lease.bound.name, lease.attempt, logger)
         return lease.context
-
-    async def _call_in_process(self, bound: BoundActivity, args: tuple[Any, ...]) -> Any:
-        async with self._gates["process"]:
-            for deaths in range(_DEAD_CHILDREN_MAX):
-                try:
-                    succeeded, value = await self._processes.run(bound.activity, args)
-                    break
-                except BrokenProcessPool:
-                    _logger.warning("a process died while it ran activity %r (%d of %d times); it is run again", bound.name, deaths + 1, _DEAD_CHILDREN_MAX)
-            else:
-                raise _ChildFailed(
-                    FailureDetails("ProcessDied", f"the process that ran activity {bound.name!r} died {_DEAD_CHILDREN_MAX} times; does it run out of memory or crash the interpreter?")
-                )
-        if not succeeded:
-            raise _ChildFailed(value)
-        return value
 
 
 class _ChildFailed(Exception):

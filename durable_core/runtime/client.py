@@ -12,7 +12,6 @@ from uuid import uuid4
 from durable_core.backend import (
     ENDED,
     Backend,
-    CommitTurn,
     CreateInstance,
     HistoryRange,
     InstanceFilter,
@@ -35,8 +34,6 @@ from durable_core.runtime.records import OrchestrationState, decode_failure, rea
 from durable_core.runtime.snapshots import decode_snapshot
 from durable_core.runtime.waiters import RecordReader, Waiters
 from durable_core.runtime.worker import Worker
-
-__all__ = ["DurableClient", "OrchestrationHandle"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +79,9 @@ class OrchestrationHandle(Generic[O]):
 class DurableClient:
     """Open as long as its engine is. Get it as ``engine.client``."""
 
-    def __init__(self, backend: Backend, registry: Registry, committer: Committer, worker: Worker | None, check_open: Callable[[], None]) -> None:
+    def __init__(
+        self, backend: Backend, registry: Registry, committer: Committer, worker: Worker | None, check_open: Callable[[], None]
+    ) -> None:
         self._backend = backend
         self._registry = registry
         self._committer = committer
@@ -108,7 +107,16 @@ class DurableClient:
     @overload
     async def schedule_new_orchestration(self, fn: str, /, *args: Any, **options: Unpack[StartOptions]) -> OrchestrationHandle[Any]: ...
     async def schedule_new_orchestration(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
-        self, fn: Any, /, *args: Any, return_type: Any = None, instance_id: Any = None, start_at: Any = None, reuse_policy: Any = "error", tags: Any = None, **kw: Any
+        self,
+        fn: Any,
+        /,
+        *args: Any,
+        return_type: Any = None,
+        instance_id: Any = None,
+        start_at: Any = None,
+        reuse_policy: Any = "error",
+        tags: Any = None,
+        **kw: Any,
     ) -> Any:
         """Start an orchestration; when this returns, the start is durable.
 
@@ -135,7 +143,9 @@ class DurableClient:
         if outcome.status is OutcomeStatus.REJECTED:
             raise outcome.error or StoreError("the store refuses this orchestration")
         if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
-            raise InstanceAlreadyExistsError(instance_id, f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=...")
+            raise InstanceAlreadyExistsError(
+                instance_id, f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=..."
+            )
         if self._worker is not None:
             if outcome.turn is not None:
                 self._worker.accept(outcome.turn)
@@ -240,7 +250,9 @@ class DurableClient:
 
     async def raise_event(self, instance_id: str, name: str, data: Any = None) -> bool:
         """Send an external event. False if the instance has ended (the event is dropped). Raises ``InstanceNotFoundError``."""
-        return await self._send(Message(self._message_id(), instance_id, encode_event(EventRaised(name, self._registry.encode_any(data))), None, self._name))
+        return await self._send(
+            Message(self._message_id(), instance_id, encode_event(EventRaised(name, self._registry.encode_any(data))), None, self._name)
+        )
 
     async def terminate(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> bool:
         """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are dropped. False if it has ended already."""
@@ -249,11 +261,15 @@ class DurableClient:
 
     async def suspend(self, instance_id: str, reason: str = "") -> bool:
         """Run no more turns until ``resume``; messages are kept. False if it has ended."""
-        return await self._send(Message(self._message_id(), instance_id, encode_event(ExecutionSuspended(reason)), None, self._name, control=True))
+        return await self._send(
+            Message(self._message_id(), instance_id, encode_event(ExecutionSuspended(reason)), None, self._name, control=True)
+        )
 
     async def resume(self, instance_id: str, reason: str = "") -> bool:
         """Go on after ``suspend``. False if it has ended."""
-        return await self._send(Message(self._message_id(), instance_id, encode_event(ExecutionResumed(reason)), None, self._name, control=True))
+        return await self._send(
+            Message(self._message_id(), instance_id, encode_event(ExecutionResumed(reason)), None, self._name, control=True)
+        )
 
     async def _send(self, message: Message) -> bool:
         self._check_open()

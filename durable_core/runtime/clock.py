@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["HubClock"]
-
 
 class HubClock:
     """Never runs backwards. Before the store has answered once, hub time is unknown and 0."""

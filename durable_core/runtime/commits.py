@@ -24,7 +24,9 @@ ClaimsTask = Callable[[str], bool]
 """Whether this worker has room to run one more activity of that name now; the place is then taken."""
 
 
-def build_commit(turn: Turn, live: LiveInstance, started: ev.ExecutionStarted | None, *, worker: str, claims_task: ClaimsTask, hold_us: int) -> CommitTurn:
+def build_commit(
+    turn: Turn, live: LiveInstance, started: ev.ExecutionStarted | None, *, worker: str, claims_task: ClaimsTask, hold_us: int
+) -> CommitTurn:
     """``started`` is the first event of the execution, if it is known; what ``live`` has in flight is consumed and settled."""
     fence = live.fence
     parts = _Parts(fence, live.name, started, claims_task, _cancelled_at_once(turn.events))
@@ -152,7 +154,9 @@ def _child(parts: _Parts, event: ev.SubOrchestrationStarted, _encoded: bytes) ->
 
 def _call(parts: _Parts, event: ev.EntityCalled, _encoded: bytes) -> None:
     fence = parts.fence
-    request = ev.OperationRequested(event.operation, event.input, event.arity, ev.Parent(fence.instance, fence.execution, event.id, parts.name))
+    request = ev.OperationRequested(
+        event.operation, event.input, event.arity, ev.Parent(fence.instance, fence.execution, event.id, parts.name)
+    )
     parts.send(f"{fence.execution}@{event.id}", event.entity, request, creates=entity_name(event.entity))
 
 

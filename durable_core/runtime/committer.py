@@ -13,8 +13,6 @@ from collections.abc import Callable
 from durable_core.backend import Backend, Command, Outcome
 from durable_core.errors import DurableError, EngineStateError, StoreError, StoreUnavailableError
 
-__all__ = ["Committer"]
-
 _logger = logging.getLogger("durable_core.engine")
 _FIRST_RETRY_S = 0.02
 _LAST_RETRY_S = 2.0
@@ -118,4 +116,3 @@ def _drop_clients(batch: list[tuple[Command, Done, Failed | None]], error: Store
         else:
             kept.append(entry)
     return kept
-

@@ -22,8 +22,6 @@ from durable_core.runtime.signals import TerminationSignal
 from durable_core.runtime.stores import backend_for
 from durable_core.runtime.worker import Worker
 
-__all__ = ["DurableEngine"]
-
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741
 E = TypeVar("E")
@@ -120,7 +118,9 @@ class DurableEngine:
         if self._open is None:
             raise EngineStateError("the engine is not open; write: async with engine: ...")
         if self._open.process != os.getpid():
-            raise EngineStateError("the engine was open when this process was forked; its threads and files belong to the parent. Open an engine in the child, or start children by spawn")
+            raise EngineStateError(
+                "the engine was open when this process was forked; its threads and files belong to the parent. Open an engine in the child, or start children by spawn"
+            )
         return self._open
 
     def open(self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None) -> Any:
@@ -166,7 +166,14 @@ class DurableEngine:
         self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
         opened.committer = Committer(backend)
         if with_worker:
-            opened.worker = Worker(backend, self._registry, opened.committer, HubClock(), self._options, lambda id, commit: opened.client.waiters.changed(id, commit))
+            opened.worker = Worker(
+                backend,
+                self._registry,
+                opened.committer,
+                HubClock(),
+                self._options,
+                lambda id, commit: opened.client.waiters.changed(id, commit),
+            )
         opened.client = DurableClient(backend, self._registry, opened.committer, opened.worker, self._check_open)
         if opened.worker is not None:
             await opened.worker.start()

@@ -43,7 +43,9 @@ class EntityRunner(Runner[LiveEntity]):
 
     def begin(self, claimed: ClaimedTurn) -> LiveEntity:
         fence = Fence(claimed.instance, claimed.execution, claimed.epoch, claimed.version)
-        return LiveEntity(fence, claimed.name, bound=self.around.registry.entities[claimed.name], state=decode_snapshot(claimed.snapshot).state)
+        return LiveEntity(
+            fence, claimed.name, bound=self.around.registry.entities[claimed.name], state=decode_snapshot(claimed.snapshot).state
+        )
 
     def turn(self, live: LiveEntity) -> None:
         live.busy = True
@@ -130,5 +132,11 @@ def _reply(live: LiveEntity, request: OperationRequested, result: str | FailureD
         if isinstance(result, FailureDetails):
             _logger.error("signal %s of entity %s failed: %s", request.operation, live.fence.instance, result)
         return None
-    event = EntityOperationFailed(caller.task_id, result) if isinstance(result, FailureDetails) else EntityOperationCompleted(caller.task_id, result)
-    return Message(f"{caller.execution_id}@{caller.task_id}>reply", caller.instance_id, encode_event(event), caller.execution_id, live.fence.instance)
+    event = (
+        EntityOperationFailed(caller.task_id, result)
+        if isinstance(result, FailureDetails)
+        else EntityOperationCompleted(caller.task_id, result)
+    )
+    return Message(
+        f"{caller.execution_id}@{caller.task_id}>reply", caller.instance_id, encode_event(event), caller.execution_id, live.fence.instance
+    )

@@ -17,12 +17,14 @@ from typing import Any
 from durable_core.errors import ForbiddenInOrchestratorError
 from durable_core.replay.source import user_line
 
-__all__ = ["TurnGuard"]
-
 _logger = logging.getLogger("durable_core.engine")
 
-_FORBIDDEN_PREFIXES = ("socket.", "subprocess.", "sqlite3.", "os.system", "os.exec", "os.fork", "os.spawn", "os.posix_spawn", "urllib.", "ftplib.", "smtplib.", "shutil.")
-_FORBIDDEN = frozenset({"open", "os.listdir", "os.scandir", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "time.sleep", "_thread.start_new_thread", "_thread.start_joinable_thread"})
+_FORBIDDEN_PREFIXES = tuple(
+    "socket. subprocess. sqlite3. os.system os.exec os.fork os.spawn os.posix_spawn urllib. ftplib. smtplib. shutil.".split()
+)
+_FORBIDDEN = frozenset(
+    "open os.listdir os.scandir os.remove os.rename os.mkdir os.rmdir os.truncate time.sleep _thread.start_new_thread _thread.start_joinable_thread".split()
+)
 _LET_THROUGH = ("importlib.", "_frozen_importlib", "logging", "linecache", "traceback", "tokenize", "zipimport", "warnings")
 _SLOW_TURN_S = 1.0
 
@@ -59,7 +61,11 @@ class TurnGuard:
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if self._orchestrator is None:
             return
-        if (event in _FORBIDDEN or event.startswith(_FORBIDDEN_PREFIXES)) and self._thread == threading.get_ident() and not _is_let_through():
+        if (
+            (event in _FORBIDDEN or event.startswith(_FORBIDDEN_PREFIXES))
+            and self._thread == threading.get_ident()
+            and not _is_let_through()
+        ):
             name = self._orchestrator
             what = f"{event}({args[0]!r})" if args and isinstance(args[0], str | bytes | int) else event
             raise ForbiddenInOrchestratorError(
@@ -74,7 +80,12 @@ class TurnGuard:
                 self._told = True
                 frame = sys._current_frames().get(self._thread)
                 stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-                _logger.warning("a turn of orchestrator %r has blocked the engine for over %.0f s; it must not sleep or compute for long. It is at:\n%s", name, _SLOW_TURN_S, stack)
+                _logger.warning(
+                    "a turn of orchestrator %r has blocked the engine for over %.0f s; it must not sleep or compute for long. It is at:\n%s",
+                    name,
+                    _SLOW_TURN_S,
+                    stack,
+                )
 
 
 def _is_let_through() -> bool:

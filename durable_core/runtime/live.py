@@ -65,4 +65,8 @@ class LiveInstance:
 
     def results(self) -> list[tuple[TaskLease, TaskCompleted | TaskFailed]]:
         """Results of local tasks that are not committed yet."""
-        return [(a.lease, a.event) for a in (*self.in_flight, *self.queue) if a.lease is not None and isinstance(a.event, TaskCompleted | TaskFailed)]
+        return [
+            (a.lease, a.event)
+            for a in (*self.in_flight, *self.queue)
+            if a.lease is not None and isinstance(a.event, TaskCompleted | TaskFailed)
+        ]

@@ -8,8 +8,6 @@ from attrs import field, frozen
 
 from durable_core.replay.machine import Limits
 
-__all__ = ["WorkerOptions"]
-
 
 def _cores() -> int:
     return os.cpu_count() or 1

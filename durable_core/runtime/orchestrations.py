@@ -64,7 +64,9 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
 
     def _new_execution(self, live: LiveOrchestration) -> Execution:
         registry, fence = self.around.registry, live.fence
-        return Execution(registry.orchestrators[live.name], registry, fence.instance, fence.execution, python=_PYTHON, limits=self.around.options.limits)
+        return Execution(
+            registry.orchestrators[live.name], registry, fence.instance, fence.execution, python=_PYTHON, limits=self.around.options.limits
+        )
 
     async def _load(self, live: LiveOrchestration) -> None:
         """Read the history and replay it, a few milliseconds at a time."""
@@ -156,7 +158,9 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             raise error
 
     def _commit(self, live: LiveOrchestration, turn: Turn, started: ExecutionStarted | None) -> None:
-        self.submit(live, build_commit(turn, live, started, worker=self.around.worker, claims_task=self.activities.reserve, hold_us=self.hold_us))
+        self.submit(
+            live, build_commit(turn, live, started, worker=self.around.worker, claims_task=self.activities.reserve, hold_us=self.hold_us)
+        )
 
     # ── termination ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,7 +171,9 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         live.queue.clear()
         ending = next((event for event in events if isinstance(event, ExecutionTerminated)), None)
         if ending is None:
-            self.give_up(live, NotRegisteredError(f"no orchestrator named {live.name!r} is known to the worker that got a control message for it"))
+            self.give_up(
+                live, NotRegisteredError(f"no orchestrator named {live.name!r} is known to the worker that got a control message for it")
+            )
             return
         live.busy = True
         self.background(self._terminate(live, Turn((ending,), ending=ending)))

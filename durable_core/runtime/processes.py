@@ -6,7 +6,9 @@ child waits on the parent's sentinel, so that ``kill -9`` of the parent ends the
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,9 +19,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from durable_core.definitions import Activity
+from durable_core.errors import FailureDetails
 from durable_core.failures import describe
 
-__all__ = ["ActivityProcesses", "BrokenProcessPool"]
+_logger = logging.getLogger("durable_core.activity")
+_DEATHS_MAX = 3
 
 _PARENTS_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
@@ -28,29 +32,36 @@ class ActivityProcesses:
     """Started at the first use; rebuilt after a child died."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self._size = size
+        self._places = asyncio.Semaphore(size)
         self._pool: ProcessPoolExecutor | None = None
 
-    def start(self) -> ProcessPoolExecutor:
+    def _start(self) -> ProcessPoolExecutor:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.size, mp_context=context, initializer=_die_with_parent)
+            self._pool = ProcessPoolExecutor(self._size, mp_context=context, initializer=_die_with_parent)
         return self._pool
 
     async def run(self, activity: Activity[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
-        """(True, result) or (False, FailureDetails). Raises ``BrokenProcessPool`` if the child died: the pool is then replaced."""
-        import asyncio
-
-        pool = self.start()
-        try:
-            with _signals_held_back():  # here the pool starts its children
-                result = asyncio.get_running_loop().run_in_executor(pool, _call, activity.fn.__module__, activity.fn.__qualname__, args)
-            return await result
-        except BrokenProcessPool:
-            if self._pool is pool:
-                self._pool = None
-                pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        """(True, result) or (False, FailureDetails). If the child dies, it is run again in another one, a few times."""
+        async with self._places:
+            for death in range(1, _DEATHS_MAX + 1):
+                pool = self._start()
+                try:
+                    with _signals_held_back():  # here the pool starts its children
+                        call = asyncio.get_running_loop().run_in_executor(
+                            pool, _call, activity.fn.__module__, activity.fn.__qualname__, args
+                        )
+                    return await call
+                except BrokenProcessPool:
+                    _logger.warning("a process died while it ran activity %r (%d of %d times)", activity.name, death, _DEATHS_MAX)
+                    if self._pool is pool:
+                        self._pool = None
+                        pool.shutdown(wait=False, cancel_futures=True)
+        text = (
+            f"the process that ran activity {activity.name!r} died {_DEATHS_MAX} times; does it run out of memory or crash the interpreter?"
+        )
+        return False, FailureDetails("ProcessDied", text)
 
     def close(self) -> None:
         """Ends the children at once."""
@@ -107,5 +118,3 @@ def _resolve(module: str, qualname: str) -> Callable[..., Any]:
     for part in qualname.split("."):
         found = getattr(found, part)
     return found.fn if isinstance(found, Activity) else found
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, overload
 
 from attrs import field, frozen
@@ -13,10 +13,8 @@ from durable_core.definitions import Registry
 from durable_core.errors import FailureDetails
 from durable_core.events import ExecutionFailed, ExecutionStarted, Parent
 
-__all__ = ["OrchestrationState", "decode_failure", "read_record", "to_datetime"]
-
 T = TypeVar("T")
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @frozen

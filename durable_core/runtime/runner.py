@@ -214,7 +214,9 @@ class Runner(ABC, Generic[L]):
         live.queue.clear()
         self.detach(live)
         fence = live.fence
-        self.around.committer.submit(Release(fence.instance, fence.execution, fence.epoch, problem, delay_us, park, uncount), self._wake_after)
+        self.around.committer.submit(
+            Release(fence.instance, fence.execution, fence.epoch, problem, delay_us, park, uncount), self._wake_after
+        )
 
     def complete_through_inbox(self, lease: TaskLease, event: TaskCompleted | TaskFailed) -> None:
         message = Message(lease.id, lease.instance, encode_event(event), lease.execution, lease.id)

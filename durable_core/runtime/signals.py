@@ -10,8 +10,6 @@ import os
 import signal
 import threading
 
-__all__ = ["TerminationSignal"]
-
 
 class TerminationSignal:
     def __init__(self) -> None:

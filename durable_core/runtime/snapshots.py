@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["EntitySnapshot", "decode_snapshot", "encode_snapshot"]
-
 
 class EntitySnapshot(msgspec.Struct, omit_defaults=True):
     """``state`` None: the entity has no state (never used, or deleted)."""

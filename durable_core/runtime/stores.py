@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
 from durable_core.backend import Backend
 from durable_core.errors import StoreUrlError
-
-__all__ = ["backend_for"]
 
 _GROUP = "durable_core.backends"
 _EXTRAS = {"postgresql": "postgres", "postgres": "postgres", "azure": "azure", "azurite": "azure"}
@@ -16,13 +13,19 @@ _EXTRAS = {"postgresql": "postgres", "postgres": "postgres", "azure": "azure", "
 
 def backend_for(url: str) -> Backend:
     """Raises ``StoreUrlError`` that names what is installed and which extra to install."""
+    from importlib.metadata import entry_points  # not at import: it loads the email package
+
     installed = {entry.name: entry for entry in entry_points(group=_GROUP)}
     known = ", ".join(f"{name}://" for name in sorted(installed)) or "none"
     if "://" not in str(url):
         raise StoreUrlError(f"a store is named by a URL such as sqlite:///orders.db, got {url!r}; installed schemes: {known}")
     scheme = url.partition("://")[0]
     if scheme not in installed:
-        hint = f"install it with: pip install 'durable-core[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else "a typing error, or a package that provides it is missing"
+        hint = (
+            f"install it with: pip install 'durable-core[{_EXTRAS[scheme]}]'"
+            if scheme in _EXTRAS
+            else "a typing error, or a package that provides it is missing"
+        )
         raise StoreUrlError(f"no backend is installed for {scheme}:// ({hint}); installed schemes: {known}")
     try:
         factory: Any = installed[scheme].load()

@@ -21,7 +21,9 @@ async def children_to_terminate(backend: Backend, fence: Fence) -> list[Message]
     cursor: str | None = None
     while True:
         page = await backend.query_instances(InstanceFilter(statuses=_RUNNING, parent=fence.instance), limit=1_000, cursor=cursor)
-        messages += [termination(child.instance, f"{fence.execution}>terminate:{child.execution}", fence.instance) for child in page.records]
+        messages += [
+            termination(child.instance, f"{fence.execution}>terminate:{child.execution}", fence.instance) for child in page.records
+        ]
         cursor = page.cursor
         if cursor is None:
             return messages

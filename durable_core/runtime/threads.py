@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["DaemonThreads"]
-
 
 class DaemonThreads:
     """Threads start as they are needed, up to ``size``, and live until ``close``."""

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from durable_core.backend import ENDED, Backend, CommitTurn, InstanceRecord
 from durable_core.errors import StoreUnavailableError
 
-__all__ = ["RecordReader", "Waiters"]
-
 _POLL_S = 1.0
 _IDS_PER_READ = 1_000
 

@@ -21,15 +21,19 @@ from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.orchestrations import OrchestrationRunner
 from durable_core.runtime.runner import Surroundings
 
-__all__ = ["Worker"]
-
 _logger = logging.getLogger("durable_core.engine")
 _TURNS_PER_CLAIM = 500
 
 
 class Worker:
     def __init__(
-        self, backend: Backend, registry: Registry, committer: Committer, clock: HubClock, options: WorkerOptions, changed: Callable[[str, CommitTurn], None]
+        self,
+        backend: Backend,
+        registry: Registry,
+        committer: Committer,
+        clock: HubClock,
+        options: WorkerOptions,
+        changed: Callable[[str, CommitTurn], None],
     ) -> None:
         self._backend = backend
         self._registry = registry

@@ -329,7 +329,7 @@ TRAVELS: list[tuple[Any, Any, str | None]] = [
     (Opened | Closed, Closed(1), '{"n":1,"state":"closed"}'),
     (Union[ByEnum, Opened], ByEnum(2), '{"n":2,"state":"red"}'),  # noqa: UP007
     (Union[ByEnum, Opened], Opened(2), '{"n":2,"state":"opened"}'),  # noqa: UP007
-    (Opened | Half, Half(1), '{"m":1,"state":"opened"}'),
+    (Opened | Half, Half(1), '{"m":1,"state":"half"}'),
     (Point | Node, Point(1, 2), '{"x":1,"y":2}'),
     (Annotated[Outer, "x"], {"a": 1}, '{"a":1}'),
     (Circle | Rectangle | None, Rectangle(1.0, 2.0), '{"width":1.0,"height":2.0}'),

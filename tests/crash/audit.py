@@ -210,20 +210,21 @@ def audit_history(orchestration: Orchestration) -> Iterator[str]:
 
 def _audit_commands(events: list[Event], kind: str) -> Iterator[str]:
     given: list[int] = []
-    open_: set[int] = set()
+    outstanding: set[int] = set()
     for event in events:
+        number = getattr(event, "id", 0)
         if isinstance(event, COMMANDS[kind]):
-            given.append(event.id)
-            open_.add(event.id)
+            given.append(number)
+            outstanding.add(number)
         elif isinstance(event, ANSWERS[kind]):
-            if event.id not in open_:
-                yield f"{kind} {event.id} was answered without being open"
-            open_.discard(event.id)
-    if open_:
-        yield f"{kind} {sorted(open_)} was never answered"
+            if number not in outstanding:
+                yield f"{kind} {number} was answered without being open"
+            outstanding.discard(number)
+    if outstanding:
+        yield f"{kind} {sorted(outstanding)} was never answered"
     # Entity calls share their numbers with signals and events that are sent.
-    dense = given if kind == "entity call" else range(1, len(given) + 1)
-    if sorted(given) != list(dense) or len(set(given)) != len(given):
+    wanted = sorted(set(given)) if kind == "entity call" else list(range(1, len(given) + 1))
+    if given != wanted:
         yield f"{kind}: the numbers are {given}"
 
 

@@ -33,7 +33,7 @@ class Place:
 
     folder: Path
     deaths: list[Death] = field(factory=list)
-    started: int = 0
+    children: list[Child] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.folder.mkdir(parents=True)
@@ -51,8 +51,9 @@ class Place:
         return self.folder / "effects"
 
     def start(self, mode: str, *more: str, wrapper: tuple[str, ...] = ()) -> Child:
-        self.started += 1
-        return Child(self, mode, *more, number=self.started, wrapper=wrapper)
+        child = Child(self, mode, *more, number=len(self.children) + 1, wrapper=wrapper)
+        self.children.append(child)
+        return child
 
     def start_worker(self, *more: str, **options: object) -> Child:
         """``options`` are ``WorkerOptions``. It works until ``stop``."""
@@ -61,6 +62,11 @@ class Place:
     def stop(self) -> None:
         """Workers may end."""
         (self.folder / "stop").touch()
+
+    def leave(self) -> None:
+        """Nobody stays behind, also when the test has failed."""
+        for child in self.children:
+            child.kill()
 
     def errors(self) -> str:
         """What all processes wrote to stderr."""
@@ -126,7 +132,7 @@ class Child:
     def kill(self) -> bool:
         """kill -9; False if it had ended by itself."""
         alive = time.time()
-        self.process.kill()
+        self.process.kill()  # does nothing if it has ended
         status = self.process.wait()
         self._reader.join(PATIENCE_S)
         if status == -signal.SIGKILL:

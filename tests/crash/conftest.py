@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,8 +31,22 @@ def dice(report: Report) -> random.Random:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "place")
+def new_place(tmp_path: Path) -> Iterator[Callable[[str], Place]]:
+    """Places by name. What has passed is removed by the test; what remains is there to be looked at."""
+    places: list[Place] = []
+
+    def new_place(name: str) -> Place:
+        places.append(Place(tmp_path / name))
+        return places[-1]
+
+    yield new_place
+    for place in places:
+        place.leave()
+
+
+@pytest.fixture
+def place(new_place: Callable[[str], Place]) -> Place:
+    return new_place("place")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

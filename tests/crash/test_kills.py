@@ -149,12 +149,12 @@ def copy_of(place: Place) -> Path:
     return folder / place.store.name
 
 
-def test_killed_at_random_moments(tmp_path: Path, dice: random.Random, report: Callable[[str], None]) -> None:
+def test_killed_at_random_moments(new_place: Callable[[str], Place], dice: random.Random, report: Callable[[str], None]) -> None:
     campaign = Campaign(dice)
     try:
         while campaign.kills < KILLS:
             number = len(campaign.rounds) + 1
-            place = Place(tmp_path / f"round{number}")
+            place = new_place(f"round{number}")
             campaign.run_round(place, processes=2 if number % 3 == 0 else 1, most=KILLS - campaign.kills)
             shutil.rmtree(place.folder)  # of a round that failed it stays
     finally:

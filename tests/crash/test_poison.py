@@ -41,7 +41,7 @@ def settles(place: Place, worker: Child) -> bool:
     deadline = time.monotonic() + PATIENCE_S
     while worker.process.poll() is None:
         assert time.monotonic() < deadline, place.errors()
-        if rows_of(place.store, "SELECT 1 FROM instances WHERE status <> 'COMPLETED' AND NOT parked LIMIT 1") == []:
+        if rows_of(place.store, "SELECT 1 FROM instances WHERE status IN ('PENDING', 'RUNNING') AND NOT parked LIMIT 1") == []:
             return True
         time.sleep(0.02)
     return False

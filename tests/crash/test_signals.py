@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_core import DurableEngine, OrchestrationState
-from durable_core.definitions import Orchestrator
+from durable_core import OrchestrationState
 from tests.crash.audit import audit_leftovers, read_effects, rows_of
 from tests.crash.children import PATIENCE_S, Child, Place
-from tests.crash.program import burning, new_engine, slowly
+from tests.crash.program import new_engine
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(0), pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")]
 
@@ -27,11 +26,11 @@ SOON_S = 5.0
 """What should take milliseconds may take so long on a busy machine."""
 
 
-def schedule(place: Place, what: Orchestrator[..., object], *args: object) -> None:
+def schedule(place: Place, orchestrator: str, *args: object) -> None:
     async def main() -> None:
-        engine: DurableEngine = new_engine()
+        engine = new_engine()
         async with engine.open(place.url, worker=False):
-            await engine.client.schedule_new_orchestration(what.name, *args, instance_id="it")
+            await engine.client.schedule_new_orchestration(orchestrator, *args, instance_id="it")
 
     asyncio.run(main())
 
@@ -97,7 +96,7 @@ def seconds_to_end(child: Child) -> float:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_lets_running_activities_end(place: Place, number: signal.Signals) -> None:
-    schedule(place, slowly, 1.0)
+    schedule(place, "slowly", 1.0)
     worker = place.start_worker()
     assert worker.wait_for("effect"), place.errors()
     worker.send(number)
@@ -110,7 +109,7 @@ def test_the_first_signal_lets_running_activities_end(place: Place, number: sign
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_waits_no_longer_than_the_limit(place: Place, number: signal.Signals) -> None:
-    schedule(place, slowly, 600.0)
+    schedule(place, "slowly", 600.0)
     worker = place.start_worker(drain_s=0.5)
     assert worker.wait_for("effect"), place.errors()
     worker.send(number)
@@ -123,7 +122,7 @@ def test_the_first_signal_waits_no_longer_than_the_limit(place: Place, number: s
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_second_signal_ends_at_once(place: Place, number: signal.Signals) -> None:
-    schedule(place, slowly, 600.0)
+    schedule(place, "slowly", 600.0)
     worker = place.start_worker(drain_s=600)
     assert worker.wait_for("effect"), place.errors()
     worker.send(number)
@@ -143,7 +142,7 @@ def test_the_second_signal_ends_at_once(place: Place, number: signal.Signals) ->
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_all_processes_of_a_terminal_leaves_the_pool_at_work(place: Place, number: signal.Signals) -> None:
     pids = place.folder / "pids"
-    schedule(place, burning, str(pids), 1.0, 2)
+    schedule(place, "burning", str(pids), 1.0, 2)
     worker = place.start_worker(activity_processes=2)
     assert until(lambda: pids.exists() and len(pids.read_text().splitlines()) == 2, PATIENCE_S), place.errors()
     worker.send_to_group(number)
@@ -156,7 +155,7 @@ def test_a_signal_to_all_processes_of_a_terminal_leaves_the_pool_at_work(place: 
 
 def test_the_pools_processes_die_with_a_killed_worker(place: Place, report: Callable[[str], None]) -> None:
     pids = place.folder / "pids"
-    schedule(place, burning, str(pids), 600.0, 2)
+    schedule(place, "burning", str(pids), 600.0, 2)
     worker = place.start_worker(activity_processes=2)
     assert until(lambda: pids.exists() and len(pids.read_text().splitlines()) == 2, PATIENCE_S), place.errors()
     children = descendants(worker.pid)

@@ -119,7 +119,7 @@ UPDATE task SET worker = NULL WHERE worker IN (/*rows*/ ?);
 -- All messages of (target's key, NULL), or those scoped to (target's key, execution).
 DELETE FROM inbox WHERE position IN (
   SELECT m.position FROM (VALUES /*rows*/ (?, ?)) AS gone
-  JOIN inbox AS m ON m.target = gone.column1
+  JOIN inbox AS m ON m.target = gone.column1 AND (gone.column2 IS NULL OR m.execution = gone.column2)
 );
 
 -- name: drop_tasks_of
