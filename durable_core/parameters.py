@@ -21,7 +21,7 @@ import msgspec
 
 from durable_core.converter import Compiled, DataConverter, compiled
 from durable_core.errors import ArgumentsError, PayloadError, RegistrationError
-from durable_core.forms.callables import CALL_OPTIONS, callable_hints, positional_signature, readable
+from durable_core.forms.callables import CALL_OPTIONS, callable_hints, positional_signature
 
 __all__ = ["CALL_OPTIONS", "Parameters", "decode_untyped", "encode_untyped"]
 
@@ -109,7 +109,8 @@ class Parameters:
         return tuple(filled)
 
     def _misfit(self, problem: str) -> ArgumentsError:
-        return ArgumentsError(f"{self._name} takes {readable(self._signature)}: {problem}")
+        signature = str(self._signature).replace("'", "")  # the quotes around hints that are strings
+        return ArgumentsError(f"{self._name} takes {signature}: {problem}")
 
     # ── hints ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,8 +1,9 @@
 """Run the core's tests on every CPython of this machine that pyproject.toml claims, each with several hash seeds.
 
-Usage: .venv/bin/python tools/matrix.py [PYTEST_ARGUMENT...]     (default: tests/core)
+Usage: .venv/bin/python tools/matrix.py [PYTEST_ARGUMENT...]     (default: tests/core, then replay between versions)
 
-Replay must not depend on the interpreter's version or on the order of a set. The version of .venv runs there; each other
+Replay must not depend on the interpreter's version or on the order of a set: after the tests the histories that the programs of
+tests/core/replay leave on each version are replayed on every other. The version of .venv runs there; each other
 one gets a .venv-3.N with the core's own needs and nothing more. Interpreters are looked for on PATH and among those of
 pyenv and uv; of one version the latest patch is taken. Pre-releases, free-threaded builds and versions that are not
 claimed are passed over.
@@ -15,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,9 +80,29 @@ def run(python: Path, hash_seed: str, arguments: list[str]) -> subprocess.Comple
     return subprocess.run(command, cwd=PROJECT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
 
 
+def replay_each_others_histories(pythons: dict[str, Path]) -> int:
+    """What one version recorded, every version replays, every prefix of it. Returns how many versions could not."""
+    failures = 0
+    with tempfile.TemporaryDirectory() as folder:
+        files = {version: Path(folder, version) for version in pythons}
+        for version, file in files.items():
+            failures += histories(version, pythons[version], ["--dump", file])
+        for version, python in pythons.items():
+            failures += histories(version, python, ["--replay", *(file for file in files.values() if file.exists())])
+    return failures
+
+
+def histories(version: str, python: Path, arguments: list[str | Path]) -> int:
+    command: list[str | Path] = [python, "-m", "tests.core.replay.histories", *arguments]
+    ended = subprocess.run(command, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    print(f"Python {version}: {ended.stdout.strip() or 'replays the histories of all versions'}", flush=True)
+    return int(ended.returncode != 0)
+
+
 def main() -> int:
     arguments = sys.argv[1:] or ["tests/core"]
-    cases = [(version, python, seed) for version, python in interpreters().items() for seed in HASH_SEEDS]
+    pythons = interpreters()
+    cases = [(version, python, seed) for version, python in pythons.items() for seed in HASH_SEEDS]
     failures = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for (version, _, seed), ended in zip(cases, pool.map(lambda case: run(case[1], case[2], arguments), cases), strict=True):
@@ -89,6 +111,8 @@ def main() -> int:
             if ended.returncode:
                 failures += 1
                 print(ended.stdout, flush=True)
+    if not sys.argv[1:]:
+        failures += replay_each_others_histories(pythons)
     return 1 if failures else 0
 
 

@@ -75,7 +75,7 @@ _commits = _recipe(
     cancel_timers=st.lists(_recent, max_size=1),
     child=st.none() | st.sampled_from(ORCHESTRATIONS),
     status=st.sampled_from([None] * 8 + [InstanceStatus.RUNNING, InstanceStatus.SUSPENDED, InstanceStatus.COMPLETED, InstanceStatus.FAILED]),
-    again=st.sampled_from([False] * 7 + [True]),
+    again=st.sampled_from([False] * 5 + [True]),
     snapshot=st.sampled_from([None, None, b"", b"state"]),
     keep_tasks=st.booleans(),
     obituary=st.none() | _ids,

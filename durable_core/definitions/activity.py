@@ -42,8 +42,16 @@ class ActivityContext:
         return self.task_id
 
 
+def _stand_in(name: str) -> ActivityContext:
+    logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{name}"))
+    return ActivityContext("called directly", "called directly", name, 1, logger)
+
+
 class Activity(Generic[P, R]):
-    """A registered activity. Call it through ``ctx.call_activity``; outside an orchestrator calling it is calling the plain function."""
+    """A registered activity. Call it through ``ctx.call_activity``; outside an orchestrator calling it is calling the plain function.
+
+    Then one that takes an ``ActivityContext`` gets a stand-in, unless it is given one: the signature that type checkers see has none.
+    """
 
     def __init__(self, fn: Callable[..., Any], *, name: str, retry: RetryPolicy | None, timeout: timedelta | None, tags: dict[str, str] | None, executor: Executor) -> None:
         self.fn = fn
@@ -66,6 +74,8 @@ class Activity(Generic[P, R]):
             raise ForbiddenInOrchestratorError(
                 f"activity {self.name!r} was called directly inside an orchestrator; write: await ctx.call_activity({self.name}, ...). Directly it would run again on every replay"
             )
+        if self.takes_context and not any(isinstance(value, ActivityContext) for value in (*args, *kwargs.values())):
+            return self.fn(_stand_in(self.name), *args, **kwargs)
         return self.fn(*args, **kwargs)
 
     def _copy(self, retry: RetryPolicy | None, timeout: timedelta | None, tags: dict[str, str] | None) -> Any:
@@ -137,9 +147,9 @@ class ActivityDecorator(Protocol):
     """``@activity`` and ``@activity(...)``. The first two overloads catch an untyped first parameter, which would otherwise match ``ActivityContext`` and lose an argument."""
 
     @overload
-    def __call__(self, fn: Callable[Concatenate[_AnyFirst, P], Coroutine[Any, Any, R]], /) -> AsyncActivity[Concatenate[Any, P], R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, fn: Callable[Concatenate[_AnyFirst, P], Coroutine[Any, Any, R]], /) -> AsyncActivity[Concatenate[object, P], R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def __call__(self, fn: Callable[Concatenate[_AnyFirst, P], R], /) -> SyncActivity[Concatenate[Any, P], R]: ...
+    def __call__(self, fn: Callable[Concatenate[_AnyFirst, P], R], /) -> SyncActivity[Concatenate[object, P], R]: ...
     @overload
     def __call__(self, fn: Callable[Concatenate[ActivityContext, P], Coroutine[Any, Any, R]], /) -> AsyncActivity[P, R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
     @overload

@@ -12,7 +12,7 @@ from typing import Any
 
 from durable_core.errors import RegistrationError
 
-__all__ = ["CALL_OPTIONS", "callable_hints", "positional_signature", "readable"]
+__all__ = ["CALL_OPTIONS", "callable_hints", "positional_signature"]
 
 CALL_OPTIONS = frozenset({"instance_id", "retry", "return_type", "start_at", "tags", "timeout"})
 """What ``call_activity`` and its like take for themselves."""
@@ -59,14 +59,3 @@ def callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # nothing was assigned to it yet
             local[name] = cell.cell_contents
     return typing.get_type_hints(asked, localns={**asked.__globals__, **local}, include_extras=True)
-
-
-def readable(signature: inspect.Signature) -> str:
-    class Verbatim(str):
-        __repr__ = str.__str__  # an annotation that is a string, without quotes
-
-    def shown(annotation: Any) -> Any:
-        return Verbatim(annotation) if isinstance(annotation, str) else annotation
-
-    parameters = [parameter.replace(annotation=shown(parameter.annotation)) for parameter in signature.parameters.values()]
-    return str(signature.replace(parameters=parameters, return_annotation=shown(signature.return_annotation)))

@@ -17,7 +17,7 @@ from durable_core.forms.disambiguation import tell_apart
 from durable_core.forms.form import Fault, Form
 from durable_core.forms.hints import hint_name, plain
 from durable_core.forms.models import is_model, model_form
-from durable_core.forms.records import is_record, is_typed_dict, record_form, typed_dict_form
+from durable_core.forms.records import is_record, record_form
 from durable_core.forms.scalars import SCALARS, path_form
 from durable_core.forms.unions import union_form
 
@@ -176,8 +176,6 @@ class Forms:
 
         if is_record(origin):
             return record_form(hint, self.form, announce)
-        if is_typed_dict(origin):
-            return typed_dict_form(hint, self.form, announce)
         if is_model(hint):
             return model_form(hint, self.encode_any)
         if isinstance(hint, type) and issubclass(hint, enum.Enum):

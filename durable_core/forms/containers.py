@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
-from durable_core.forms.form import ALL_KINDS, Fault, Form, JsonKind, expected
+from durable_core.forms.form import ALL_KINDS, Fault, Form, JsonKind, checked, expected
 from durable_core.forms.hints import hint_name
 
 __all__ = ["mapping_form", "sequence_form", "set_form", "tuple_form"]
+
+Function = Callable[[Any], Any]
 
 _dump = msgspec.json.Encoder().encode
 _load = msgspec.json.Decoder().decode
@@ -30,79 +32,61 @@ def _collect(results: Iterable[Any]) -> list[Any]:
     return done
 
 
-def sequence_form(name: str, element: Form, accepts: type[Any], make: Callable[[Any], Any]) -> Form:
+def sequence_form(name: str, element: Form, accepts: type[Any], make: Function) -> Form:
     """``make`` builds the value of a list. A list of plain ints or strings is checked in C and not copied."""
-    encode_element, decode_element, passes = element.encode, element.decode, element.passes
+    passes = element.passes
 
     def encode(value: Any) -> Any:
-        if not isinstance(value, accepts) or isinstance(value, _NO_SEQUENCE):
+        if isinstance(value, _NO_SEQUENCE):
             raise expected(name, value)
         if passes and passes.issuperset(map(type, value)):
             return value if type(value) is list else list(value)
-        return _collect(map(encode_element, value))
+        return _collect(map(element.encode, value))
 
     def decode(native: Any) -> Any:
-        if type(native) is not list:
-            raise expected(name, native)
         plain = passes and passes.issuperset(map(type, native))
-        return make(native if plain else _collect(map(decode_element, native)))
+        return make(native if plain else _collect(map(element.decode, native)))
 
-    return Form(name, encode, decode, frozenset({"list"}), (accepts,))
+    return checked(name, accepts, list, encode, decode)
 
 
 def tuple_form(name: str, elements: Sequence[Form]) -> Form:
     """A tuple of fixed length."""
     encoders, decoders = [element.encode for element in elements], [element.decode for element in elements]
 
-    def each(functions: list[Callable[[Any], Any]], values: Sequence[Any]) -> list[Any]:
+    def each(functions: list[Function], values: Sequence[Any]) -> list[Any]:
         if len(values) != len(functions):
             raise Fault(f"expected {name}, got {len(values)} elements")
         return _collect(function(value) for function, value in zip(functions, values, strict=True))
 
-    def encode(value: Any) -> Any:
-        if not isinstance(value, tuple):
-            raise expected(name, value)
-        return each(encoders, value)
-
-    def decode(native: Any) -> Any:
-        if type(native) is not list:
-            raise expected(name, native)
-        return tuple(each(decoders, native))
-
-    return Form(name, encode, decode, frozenset({"list"}), (tuple,))
+    return checked(name, tuple, list, lambda value: each(encoders, value), lambda native: tuple(each(decoders, native)))
 
 
-def set_form(name: str, element: Form, accepts: type[Any], make: Callable[[Any], Any]) -> Form:
+def set_form(name: str, element: Form, accepts: type[Any], make: Function) -> Form:
     """Sorted by the elements' bytes: the order of a set differs from process to process."""
-    encode_element, decode_element = element.encode, element.decode
 
     def encode(value: Any) -> Any:
-        if not isinstance(value, accepts):
-            raise expected(name, value)
         try:
-            return sorted([encode_element(item) for item in value], key=_dump)
+            return sorted(map(element.encode, value), key=_dump)
         except Fault as fault:
             fault.at("{…}")
             raise
 
     def decode(native: Any) -> Any:
-        if type(native) is not list:
-            raise expected(name, native)
+        items = _collect(map(element.decode, native))
         try:
-            return make(_collect(map(decode_element, native)))
+            return make(items)
         except TypeError as error:
             raise Fault(f"expected {name}: {error}") from error
 
-    return Form(name, encode, decode, frozenset({"list"}), (accepts,))
+    return checked(name, accepts, list, encode, decode)
 
 
-def mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: Callable[[Any], Any]) -> Form:
+def mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: Function) -> Form:
     encode_key, decode_key = _key_functions(key)
     text_keys, passes = key.passes >= _TEXT, value.passes
 
     def encode(mapping: Any) -> Any:
-        if not isinstance(mapping, accepts):
-            raise expected(name, mapping)
         if text_keys and type(mapping) is dict and _TEXT.issuperset(map(type, mapping)) and passes.issuperset(map(type, mapping.values())):
             return mapping
         made = _items(encode_key, value.encode, mapping)
@@ -111,15 +95,13 @@ def mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: Ca
         return made
 
     def decode(native: Any) -> Any:
-        if type(native) is not dict:
-            raise expected(name, native)
         plain = text_keys and passes.issuperset(map(type, native.values()))
         return make(native if plain else _items(decode_key, value.decode, native))
 
-    return Form(name, encode, decode, frozenset({"dict"}), (accepts,))
+    return checked(name, accepts, dict, encode, decode)
 
 
-def _items(key_function: Callable[[Any], Any], value_function: Callable[[Any], Any], mapping: Any) -> dict[Any, Any]:
+def _items(key_function: Function, value_function: Function, mapping: Any) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     key: Any = None
     try:
@@ -131,7 +113,7 @@ def _items(key_function: Callable[[Any], Any], value_function: Callable[[Any], A
     return made
 
 
-def _key_functions(key: Form) -> tuple[Callable[[Any], Any], Callable[[str], Any]]:
+def _key_functions(key: Form) -> tuple[Function, Function]:
     """A JSON key is a string: what encodes to one is used as it is, numbers and bools as their JSON text."""
     if key.kinds <= _BARE:
         return lambda value: _dump(key.encode(value)).decode(), lambda text: key.decode(_read_bare(text))

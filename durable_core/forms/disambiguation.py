@@ -52,7 +52,7 @@ def _shadow(hint: Any, lookup: Callable[[Any], Form]) -> Any:
     """A class with the same fields, their hints resolved and their Literals as they are in JSON."""
     fields: dict[str, Any] = {}
     hints = field_hints(hint)
-    for field in fields_of(get_origin(hint) or hint):
+    for field in fields_of(get_origin(hint) or hint, hints):
         meant = plain(hints.get(field.name, Any))
         choices = lookup(meant).choices if get_origin(meant) is Literal else None
         kind: Any = Literal[choices] if choices else Any

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-__all__ = ["ALL_KINDS", "KINDS", "Fault", "Form", "JsonKind", "expected"]
+__all__ = ["ALL_KINDS", "KINDS", "Fault", "Form", "JsonKind", "checked", "expected"]
 
 JsonKind = Literal["null", "bool", "int", "float", "str", "list", "dict"]
 KINDS: dict[type, JsonKind] = {NoneType: "null", bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict"}
@@ -58,3 +58,21 @@ class Form:
     choices: tuple[Any, ...] | None = None
     distinct: bool = False
     record: Any = None
+
+
+def checked(
+    name: str, accepts: type[Any], native: type[Any], encode: Callable[[Any], Any], decode: Callable[[Any], Any], **facts: Any
+) -> Form:
+    """A form for instances of ``accepts`` that become JSON of the class ``native``; both functions get nothing else."""
+
+    def checked_encode(value: Any) -> Any:
+        if not isinstance(value, accepts):
+            raise expected(name, value)
+        return encode(value)
+
+    def checked_decode(value: Any) -> Any:
+        if type(value) is not native:
+            raise expected(name, value)
+        return decode(value)
+
+    return Form(name, checked_encode, checked_decode, frozenset({KINDS[native]}), (accepts,), **facts)

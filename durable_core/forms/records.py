@@ -13,14 +13,12 @@ from typing import Any, get_origin
 
 import attrs
 
-from durable_core.forms.form import Fault, Form, expected
+from durable_core.forms.form import Fault, Form, checked
 from durable_core.forms.hints import field_hints, hint_name, is_required
 
-__all__ = ["fields_of", "is_record", "is_typed_dict", "record_form", "typed_dict_form"]
+__all__ = ["Field", "fields_of", "is_record", "record_form"]
 
 Function = Callable[[Any], Any]
-Lookup = Callable[[Any], Form]
-Announce = Callable[[Form], None]
 Step = tuple[str, bool, Function]
 """A field, whether it must be there, and what is done with it."""
 
@@ -28,7 +26,7 @@ _MISSING = object()
 
 
 @attrs.frozen
-class _Field:
+class Field:
     """``parameter`` is its name in the constructor; None: it is set afterwards (``init=False``)."""
 
     name: str
@@ -36,84 +34,58 @@ class _Field:
     required: bool
 
 
-def fields_of(cls: Any) -> Iterator[_Field]:
+def fields_of(cls: Any, hints: dict[str, Any]) -> Iterator[Field]:
     if attrs.has(cls):
         for field in attrs.fields(cls):
-            yield _Field(field.name, field.alias if field.init else None, field.init and field.default is attrs.NOTHING)
+            yield Field(field.name, field.alias if field.init else None, field.init and field.default is attrs.NOTHING)
     elif dataclasses.is_dataclass(cls):
         for item in dataclasses.fields(cls):
             bare = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-            yield _Field(item.name, item.name if item.init else None, item.init and bare)
+            yield Field(item.name, item.name if item.init else None, item.init and bare)
+    elif _is_typed_dict(cls):
+        for key, hint in hints.items():
+            yield Field(key, key, is_required(hint, key in cls.__required_keys__))
     else:
         for name in cls._fields:
-            yield _Field(name, name, name not in cls._field_defaults)
+            yield Field(name, name, name not in cls._field_defaults)
 
 
 def is_record(cls: Any) -> bool:
-    named_tuple = isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_fields")
-    return isinstance(cls, type) and (named_tuple or attrs.has(cls) or dataclasses.is_dataclass(cls))
+    if not isinstance(cls, type):
+        return False
+    return attrs.has(cls) or dataclasses.is_dataclass(cls) or _is_typed_dict(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
 
 
-def is_typed_dict(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, dict) and hasattr(cls, "__required_keys__")
+def _is_typed_dict(cls: Any) -> bool:
+    return issubclass(cls, dict) and hasattr(cls, "__required_keys__")
 
 
-def record_form(hint: Any, lookup: Lookup, announce: Announce) -> Form:
+def record_form(hint: Any, lookup: Callable[[Any], Form], announce: Callable[[Form], None]) -> Form:
     """``announce`` is given the form before its fields are compiled: a field may be of the same type."""
     cls: Any = get_origin(hint) or hint
-    name = hint_name(hint)
-    fields = list(fields_of(cls))
+    name, hints, typed_dict = hint_name(hint), field_hints(hint), _is_typed_dict(cls)
+    fields = list(fields_of(cls, hints))
     renamed = [field for field in fields if field.parameter != field.name]
     encoders: list[Step] = []
     decoders: list[Step] = []
 
     def encode(value: Any) -> Any:
         if type(value) is not cls:
-            _check_subclass(name, cls, value)
-        return _each(encoders, getattr, value)
+            present = value if typed_dict else [field.name for field in fields_of(type(value), {})]
+            _refuse_loss(name, value, set(present).difference(field.name for field in fields))
+        return _each(encoders, dict.get if typed_dict else getattr, value)
 
     def decode(native: Any) -> Any:
-        if type(native) is not dict:
-            raise expected(name, native)
-        return _construct(name, cls, renamed, _each(decoders, dict.get, native))
+        values = _each(decoders, dict.get, native)
+        return values if typed_dict else _construct(name, cls, renamed, values)
 
-    form = Form(name, encode, decode, frozenset({"dict"}), (cls,), record=hint)
+    form = checked(name, dict if typed_dict else cls, dict, encode, decode, record=None if typed_dict else hint)
     announce(form)
-    hints = field_hints(hint)
     _refuse_init_vars(cls, hints)
     for field in fields:
         compiled = _compile(field.name, hints.get(field.name, Any), lookup)
-        encoders.append((field.name, True, compiled.encode))
+        encoders.append((field.name, field.required or not typed_dict, compiled.encode))
         decoders.append((field.name, field.required, compiled.decode))
-    return form
-
-
-def typed_dict_form(hint: Any, lookup: Lookup, announce: Announce) -> Form:
-    cls: Any = get_origin(hint) or hint
-    name = hint_name(hint)
-    encoders: list[Step] = []
-    decoders: list[Step] = []
-
-    def encode(value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise expected(name, value)
-        for key in value:
-            if key not in hints:
-                raise Fault(f"{name} has no key {key!r}")
-        return _each(encoders, dict.get, value)
-
-    def decode(native: Any) -> Any:
-        if type(native) is not dict:
-            raise expected(name, native)
-        return _each(decoders, dict.get, native)
-
-    form = Form(name, encode, decode, frozenset({"dict"}), (dict,))
-    announce(form)
-    hints = field_hints(hint)
-    for key, field in hints.items():
-        compiled, required = _compile(key, field, lookup), is_required(field, key in cls.__required_keys__)
-        encoders.append((key, required, compiled.encode))
-        decoders.append((key, required, compiled.decode))
     return form
 
 
@@ -133,7 +105,7 @@ def _each(steps: list[Step], get: Callable[[Any, str, Any], Any], source: Any) -
     return made
 
 
-def _construct(name: str, cls: Any, renamed: list[_Field], values: dict[str, Any]) -> Any:
+def _construct(name: str, cls: Any, renamed: list[Field], values: dict[str, Any]) -> Any:
     moved = [(field, values.pop(field.name)) for field in renamed if field.name in values]
     values.update((field.parameter, value) for field, value in moved if field.parameter is not None)
     try:
@@ -146,7 +118,7 @@ def _construct(name: str, cls: Any, renamed: list[_Field], values: dict[str, Any
     return made
 
 
-def _compile(name: str, hint: Any, lookup: Lookup) -> Form:
+def _compile(name: str, hint: Any, lookup: Callable[[Any], Form]) -> Form:
     try:
         return lookup(hint)
     except Fault as fault:
@@ -160,10 +132,7 @@ def _refuse_init_vars(cls: Any, hints: dict[str, Any]) -> None:
             raise Fault(f"its InitVar {name!r} is not kept in the value, so the value cannot be made again: give it a default")
 
 
-def _check_subclass(name: str, cls: type, value: Any) -> None:
-    if not isinstance(value, cls):
-        raise expected(name, value)
-    lost = {field.name for field in fields_of(type(value))} - {field.name for field in fields_of(cls)}
+def _refuse_loss(name: str, value: Any, lost: set[str]) -> None:
     if lost:
         kind = hint_name(type(value))
-        raise Fault(f"expected {name}, got its subclass {kind}, which would lose {', '.join(sorted(lost))}: name both in a union")
+        raise Fault(f"expected {name}, got {kind}, of which {', '.join(sorted(map(str, lost)))} would be lost")

@@ -23,36 +23,29 @@ from uuid import UUID
 
 import msgspec
 
-from durable_core.forms.form import Form, expected
+from durable_core.forms.form import KINDS, Form, checked, expected
 
 __all__ = ["SCALARS", "path_form"]
 
 # ── what JSON has ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _none(value: Any) -> None:
-    if value is not None:
-        raise expected("None", value)
+def _native(kind: type, name: str, plain: Callable[[Any], Any]) -> Form:
+    """``plain`` makes an instance of the class of one of a subclass."""
 
+    def encode(value: Any) -> Any:
+        if type(value) is kind:
+            return value
+        if isinstance(value, kind) and type(value) is not bool:
+            return plain(value)
+        raise expected(name, value)
 
-def _bool(value: Any) -> bool:
-    if type(value) is bool:
-        return value
-    raise expected("bool", value)
+    def decode(native: Any) -> Any:
+        if type(native) is kind:
+            return native
+        raise expected(name, native)
 
-
-def _encode_int(value: Any) -> int:
-    if type(value) is int:
-        return value
-    if isinstance(value, int) and type(value) is not bool:
-        return int(value)
-    raise expected("int", value)
-
-
-def _decode_int(native: Any) -> int:
-    if type(native) is int:
-        return native
-    raise expected("int", native)
+    return Form(name, encode, decode, frozenset({KINDS[kind]}), (kind,), frozenset({kind}))
 
 
 def _encode_float(value: Any) -> float:
@@ -77,25 +70,6 @@ def _decode_float(native: Any) -> float:
     raise expected("float", native)
 
 
-def _encode_str(value: Any) -> str:
-    if type(value) is str:
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise expected("str", value)
-
-
-def _decode_str(native: Any) -> str:
-    if type(native) is str:
-        return native
-    raise expected("str", native)
-
-
-def _native(kind: type, name: Any, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> Form:
-    passes = frozenset() if kind is float else frozenset({kind})  # a float has to be looked at: NaN
-    return Form(kind.__name__ if name != "null" else "None", encode, decode, frozenset({name}), (kind,), passes)
-
-
 # ── what travels as a string ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -104,23 +78,18 @@ def _written(kind: type, write: Callable[[Any], str], read: Callable[[str], Any]
     name = kind.__name__
 
     def encode(value: Any) -> str:
-        if type(value) is kind:
-            return write(value)
-        if isinstance(value, kind):
-            text = write(value)
-            if decode(text) == value:
-                return text
+        text = write(value)
+        if type(value) is kind or decode(text) == value:
+            return text
         raise expected(name, value)
 
-    def decode(native: Any) -> Any:
-        if type(native) is str:
-            try:
-                return read(native)
-            except (ValueError, ArithmeticError, msgspec.MsgspecError):
-                pass
-        raise expected(name, native)
+    def decode(text: str) -> Any:
+        try:
+            return read(text)
+        except (ValueError, ArithmeticError, msgspec.MsgspecError):
+            raise expected(name, text) from None
 
-    return Form(name, encode, decode, frozenset({"str"}), (kind,), distinct=distinct)
+    return checked(name, kind, str, encode, decode, distinct=distinct)
 
 
 def _shaped(position: int, mark: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -157,22 +126,16 @@ def _read_bytes(text: str) -> bytes:
     return binascii.a2b_base64(text, strict_mode=True)
 
 
-def _write_timedelta(value: timedelta) -> str:
-    text = msgspec.to_builtins(value)  # ISO 8601: P3DT5.000007S
-    assert isinstance(text, str), text
-    return text
-
-
 def path_form(kind: type[PurePath]) -> Form:
     return _written(kind, str, kind, distinct=False)
 
 
 SCALARS: dict[Any, Form] = {
-    NoneType: _native(NoneType, "null", _none, _none),
-    bool: _native(bool, "bool", _bool, _bool),
-    int: _native(int, "int", _encode_int, _decode_int),
-    float: _native(float, "float", _encode_float, _decode_float),
-    str: _native(str, "str", _encode_str, _decode_str),
+    NoneType: _native(NoneType, "None", type),
+    bool: _native(bool, "bool", bool),
+    int: _native(int, "int", int),
+    float: Form("float", _encode_float, _decode_float, frozenset({"float"}), (float,)),
+    str: _native(str, "str", str.__str__),
     bytes: _written(bytes, _write_bytes, _read_bytes, distinct=False),
     bytearray: _written(bytearray, _write_bytes, lambda text: bytearray(_read_bytes(text)), distinct=False),
     Decimal: _written(Decimal, _write_decimal, _read_decimal),
@@ -180,5 +143,5 @@ SCALARS: dict[Any, Form] = {
     datetime: _written(datetime, datetime.isoformat, _shaped(10, "T", datetime.fromisoformat)),
     date: _written(date, date.isoformat, _shaped(4, "-", date.fromisoformat)),
     time: _written(time, time.isoformat, _shaped(2, ":", time.fromisoformat)),
-    timedelta: _written(timedelta, _write_timedelta, lambda text: msgspec.convert(text, timedelta)),
+    timedelta: _written(timedelta, msgspec.to_builtins, lambda text: msgspec.convert(text, timedelta)),  # ISO 8601: P3DT5.000007S
 }

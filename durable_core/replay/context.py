@@ -270,6 +270,10 @@ class OrchestrationContext:
         """The entity of this class and key; it exists as soon as it is used."""
         return EntityRef(self, cls, EntityId(self._execution.registry.entity(cls).name, key))
 
+    @overload
+    def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: type[R]) -> DurableTask[R]: ...
+    @overload
+    def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: Any = ...) -> DurableTask[Any]: ...
     def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: Any = Any) -> DurableTask[Any]:
         """Call an operation by name; ``ctx.entity(cls, key).call(...)`` is the typed form."""
         execution = self._active()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable_core.errors import FailureDetails, TaskFailedError
@@ -38,19 +39,34 @@ class DeterministicFuture(asyncio.Future[Any]):
 
 
 class DeterministicTask(asyncio.Task[Any]):
-    """``wraps`` is the future that the task was made to await, if it was made of one."""
+    """``wraps`` is the future that the task was made to await, if it was made of one. ``collectors`` counts the gathers, waits and groups that will look at how it ended."""
 
-    __slots__ = ("_order", "wraps")
+    __slots__ = ("_order", "collectors", "wraps")
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, wraps: asyncio.Future[Any] | None = None, **kwargs: Any) -> None:
         self._order = loop.next_order()
+        self.collectors = 0
         self.wraps = wraps
         super().__init__(coro, loop=loop, **kwargs)
+
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
+        self.collectors += _is_collector(fn)
+        asyncio.Task.add_done_callback(self, fn, context=context)
+
+    def remove_done_callback(self, fn: Callable[[Any], object], /) -> int:
+        removed = asyncio.Task.remove_done_callback(self, fn)
+        self.collectors -= removed * _is_collector(fn)
+        return removed
 
     def __hash__(self) -> int:
         return self._order
 
     __eq__ = object.__eq__
+
+
+def _is_collector(callback: Any) -> bool:
+    """A callback of asyncio's or ours, not one of the user's (``background.discard``), who may never look."""
+    return (getattr(callback, "__module__", None) or "").startswith(("asyncio.", "durable_core."))
 
 
 if TYPE_CHECKING:

@@ -129,7 +129,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         task = DeterministicTask(coro, loop=self, wraps=wraps, context=context)
         task.set_name(name or f"task-{self._ordered}")
         self.tasks[task] = None
-        task.add_done_callback(self._task_done)
+        asyncio.Task.add_done_callback(task, self._task_done)
         return task
 
     def _refuse_unordered_callers(self, coro: Coroutine[Any, Any, Any]) -> None:

@@ -388,7 +388,8 @@ class Execution:
         for task in failed:
             if task is not self._root and task._log_traceback:
                 self._unawaited.append(task)
-                self.report({"message": f"task {task.get_name()!r} failed and nobody has awaited it (yet)", "exception": task._exception})
+                if task.collectors == 0:  # a gather(return_exceptions=True) that waits for others has not looked yet, but will
+                    self.report({"message": f"task {task.get_name()!r} failed and nobody has awaited it (yet)", "exception": task._exception})
 
     def report(self, context: dict[str, Any]) -> None:
         if not self.replaying:

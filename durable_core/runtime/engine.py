@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable_core.backend import Backend
@@ -62,7 +62,7 @@ class DurableEngine:
         self._options = options or WorkerOptions()
         self._registry = Registry(converter or JsonConverter())
         self._open: _Open | None = None
-        self._contexts: list[Any] = []
+        self._contexts: list[AbstractAsyncContextManager[DurableEngine]] = []
         self.activity = self._activity
 
     # ── definitions ───────────────────────────────────────────────────────────────────────────────────────────
@@ -123,7 +123,7 @@ class DurableEngine:
             )
         return self._open
 
-    def open(self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None) -> Any:
+    def open(self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None) -> AbstractAsyncContextManager[DurableEngine]:
         """``async with engine.open(url=…, worker=False)``: choose the store, and whether this process works (a web front end only submits and asks).
 
         ``backend`` is an instance of your own instead of a URL. Raises ``StoreError``, ``StoreUrlError``, ``EngineStateError``.

@@ -75,7 +75,7 @@ class ActivityProcesses:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """A child inherits the mask, so that a signal in the tenths of a second before its ``_die_with_parent`` waits there instead of killing it halfway through its imports."""
+    """A child inherits the mask: a signal in the tenths of a second before its ``_die_with_parent`` waits, instead of killing it amid its imports."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -90,8 +90,9 @@ def _die_with_parent() -> None:
     import threading
     from multiprocessing.connection import wait
 
-    # Ctrl-C reaches the whole foreground group, a service manager's SIGTERM the whole service: the parent decides what happens to running activities.
-    # SIGTERM gets a handler, since what is ignored stays ignored in the programs that an activity starts, and these must be able to be terminated.
+    # Ctrl-C reaches the whole foreground group, a service manager's SIGTERM the whole service: the parent decides what becomes of
+    # running activities. SIGTERM gets a handler: what is ignored stays ignored in programs that an activity starts, and these must be
+    # able to be terminated.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: None)
     if hasattr(signal, "pthread_sigmask"):

@@ -99,6 +99,7 @@ class Runner(ABC, Generic[L]):
             self.schedule(live)
             return
         if claimed.instance in self._live:
+            self._save_results(self._live[claimed.instance])
             self.detach(self._live[claimed.instance])
         live = self.begin(claimed)
         self.adopt(live)
@@ -207,16 +208,20 @@ class Runner(ABC, Generic[L]):
             self.around.wake()
 
     def _drop(self, live: L, *, problem: str | None = None, delay_us: int = 0, park: bool = False, uncount: bool = False) -> None:
-        """Give the instance back. Results of activities that ran here and are not committed go through the inbox, lest the work be done again."""
-        for lease, event in live.results():
-            self.complete_through_inbox(lease, event)
-        live.in_flight = []
-        live.queue.clear()
+        """Give the instance back."""
+        self._save_results(live)
         self.detach(live)
         fence = live.fence
         self.around.committer.submit(
             Release(fence.instance, fence.execution, fence.epoch, problem, delay_us, park, uncount), self._wake_after
         )
+
+    def _save_results(self, live: L) -> None:
+        """Results that are not committed go through the inbox: as long as this worker lives, nobody else runs the activities again."""
+        for lease, event in live.results():
+            self.complete_through_inbox(lease, event)
+        live.in_flight = []
+        live.queue.clear()
 
     def complete_through_inbox(self, lease: TaskLease, event: TaskCompleted | TaskFailed) -> None:
         message = Message(lease.id, lease.instance, encode_event(event), lease.execution, lease.id)

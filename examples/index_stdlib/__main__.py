@@ -20,7 +20,9 @@ def _options() -> argparse.Namespace:
     store = os.environ.get("INDEX_STDLIB_STORE") or _STORE
     parser.add_argument("--root", type=Path, help="index another folder")
     parser.add_argument("--store", type=Path, default=Path(store), help="the SQLite file (also INDEX_STDLIB_STORE; default: %(default)s)")
-    parser.add_argument("--fresh", action="store_true", default=os.environ.get("FRESH", "0") not in ("", "0"), help="start over (also FRESH=1)")
+    parser.add_argument(
+        "--fresh", action="store_true", default=os.environ.get("FRESH", "0") not in ("", "0"), help="start over (also FRESH=1)"
+    )
     parser.add_argument("--chunk-size", type=int, default=50, help="files in one sub-orchestration (default: %(default)s)")
     parser.add_argument("--effects", type=Path, help="append a line to this file for each execution of an activity")
     return parser.parse_args()

@@ -115,10 +115,7 @@ def test_fields_that_a_newer_version_added_are_ignored_and_missing_ones_take_the
     assert decode_event(failed, 0) == TaskFailed(1, FailureDetails("E", "m"))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b'{"type":"TaskPaused","id":1}', b'{"type":"TaskCompleted","id":1,"result":"2","at_us":3,"v":2}'],
-)
+@pytest.mark.parametrize("data", [b'{"type":"TaskPaused","id":1}', b'{"type":"TaskCompleted","id":1,"result":"2","at_us":3,"v":2}'])
 def test_what_a_newer_version_wrote_is_not_guessed_at(data: bytes) -> None:
     with pytest.raises(StoreVersionError, match="a newer one wrote it"):
         decode_event(data, 0)

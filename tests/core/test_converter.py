@@ -606,11 +606,7 @@ def test_refuses_to_read(hint: Any, text: str) -> None:
             "cannot encode Order.items[3].price: expected Decimal, got float (3.5)",
         ),
         (Order, Order(1, [], "x\ud800"), "cannot encode Order.note: the text has a lone surrogate, which is no character"),
-        (
-            Order,
-            RushOrder(1, []),
-            "cannot encode Order: expected Order, got its subclass RushOrder, which would lose hours: name both in a union",
-        ),
+        (Order, RushOrder(1, []), "cannot encode Order: expected Order, got RushOrder, of which hours would be lost"),
         (dict[str, list[int]], {"a b": [1, "x"]}, "cannot encode dict[str, list[int]]['a b'][1]: expected int, got str ('x')"),
         (dict[int, int], {"x": 1}, "cannot encode dict[int, int]['x']: expected int, got str ('x')"),
         (set[int], {"x"}, "cannot encode set[int]{…}: expected int, got str ('x')"),
@@ -619,7 +615,7 @@ def test_refuses_to_read(hint: Any, text: str) -> None:
         (Item | None, Item("a", cast(Decimal, 1)), "cannot encode Item | None.price: expected Decimal, got int (1)"),
         (Movie, {"title": 5}, "cannot encode Movie.title: expected str, got int (5)"),
         (Movie, {}, "cannot encode Movie.title: it is required, and missing"),
-        (Movie, {"title": "", "x": 1}, "cannot encode Movie: Movie has no key 'x'"),
+        (Movie, {"title": "", "x": 1}, "cannot encode Movie: expected Movie, got dict, of which x would be lost"),
         (int, None, "cannot encode int: expected int, got None"),
         (float, math.nan, "cannot encode float: expected a finite float, got float (nan)"),
         (

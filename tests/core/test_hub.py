@@ -536,6 +536,7 @@ def test_lease_a_silent_worker_is_given_up_by_the_next_beat_of_another(hub: Hub)
     hub.turn()
     hub.now += SECOND
     assert hub.beat("w1", ttl_us=SECOND).alive, "its own late beat saves it"
+    assert (hub.row().claimed, hub.row().holder) == (True, "w1")
     hub.now += SECOND - 1
     hub.beat("w2")
     assert "w1" in hub.state.workers
@@ -857,8 +858,9 @@ def test_progress_suspects_run_alone(hub: Hub) -> None:
     assert hub.eligible("w2") == ["a"], "but nothing overtakes one that has waited"
     assert [turn.instance for turn in hub.grant("a", "s1", "b", worker="w2").turns] == ["a", "b"]
     assert hub.eligible("w2") == ["s1"]
-    (turn,) = hub.grant("s1", "s2", worker="w2").turns
-    assert turn.attempt == 2
+    hub.create("c")
+    (turn,) = hub.grant("s1", "c", "s2", worker="w2").turns
+    assert (turn.instance, turn.attempt) == ("s1", 2)
 
 
 def test_progress_next_due_never_oversleeps_a_hold(hub: Hub) -> None:
@@ -938,6 +940,9 @@ def test_child_with_its_parents_own_id_bounces(hub: Hub) -> None:
     turn = evolve(turn, version=2)
     hub.committed(turn, creates=(CreateInstance("i", "cy", "orch", b"", reuse="replace_ended"),), record=COMPLETED)
     assert hub.row().execution == turn.execution
+    record = record_of(hub.state, "i")
+    assert record is not None
+    assert (record.start, record.output, list(hub.state.history["i"])) == (b"start", b"out", [turn.execution])
 
 
 def test_child_a_clients_create_bounces_once(hub: Hub) -> None:
@@ -1185,10 +1190,7 @@ def test_query_a_bad_cursor_is_refused(cursor: str) -> None:
 
 
 def test_bytes_and_ids_are_arbitrary() -> None:
-    messages = (
-        Message("\0'%_/😀", "@A@'", bytes(range(256)), None, "s", -1, True, "a"),
-        Message("", "", b"", execution="x"),
-    )
+    messages = (Message("\0'%_/😀", "@A@'", bytes(range(256)), None, "s", -1, True, "a"), Message("", "", b"", execution="x"))
     assert decode_messages(encode_messages(messages)) == messages
     assert decode_messages(encode_messages(())) == ()
 
@@ -1225,6 +1227,8 @@ def test_bytes_over_the_limit_reject_the_command_alone(fields: dict[str, Any]) -
 
 def test_needs_adds_up_over_a_batch() -> None:
     commit = CommitTurn("i", "x", 1, 1, "w1", "c", consumes=("a",), settles=("t",), cancel_tasks=("u",))
-    found = needs([commit, commit, SendMessage(message("m", "j")), Beat("w", 1), Purge("k")], messages_per_claim=10)
-    assert (found.instances, found.inboxes, found.tasks) == ({"i", "j", "k"}, {"i": 2 * 14}, {"t", "u"})
+    child = CreateInstance("c", "cx", "orch", b"", bounce=message("b", "p"))
+    found = needs([commit, commit, SendMessage(message("m", "j")), Beat("w", 1), Purge("k"), child], messages_per_claim=10)
+    assert (found.instances, found.inboxes, found.tasks) == ({"i", "j", "k", "c", "p"}, {"i": 2 * 14}, {"t", "u"})
     assert (found.messages, found.details, found.all_workers) == ({("i", "t")}, {("k", "obituaries")}, True)
+    assert needs([evolve(commit, next_execution=NextExecution("x2", b""))]).inboxes["i"] > 10**9, "all: who knows how many are dropped"

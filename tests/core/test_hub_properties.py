@@ -416,7 +416,7 @@ class Trace(RuleBasedStateMachine):
         self.check_handed(answer)
         self.check_purged(command, answer)
         self.check_progress()
-        self.check_repetition(command)
+        self.check_repetition(command, answer)
         return answer
 
     def note(self, before: State, command: Any, answer: Any) -> None:
@@ -492,6 +492,9 @@ class Trace(RuleBasedStateMachine):
 
     def check_rows(self, before: State, command: Any, answer: Any) -> None:
         assert self.state.now_us >= before.now_us
+        places = [row.position for row in (*all_messages(self.state).values(), *self.state.tasks.values())]
+        assert len(set(places)) == len(places)
+        assert all(0 < place <= self.state.position for place in places)
         for id, row in self.state.instances.items():
             old = before.instances.get(id)
             assert not row.claimed or row.holder in self.state.workers, "claimed by nobody"
@@ -573,6 +576,14 @@ class Trace(RuleBasedStateMachine):
             reachable = target_row is not None and target_row.status not in ENDED and message.execution in (None, target_row.execution)
             if reachable and message.id not in unwanted and not message.id.startswith("bounce"):
                 assert (message.target, message.id) in now, "a message was lost"
+        if isinstance(command, Purge) and answer.status is OK and before.instances[command.instance].status not in ENDED:
+            for message in decode_messages(before.details.get((command.instance, "obituaries"), b"[]")):
+                heir = self.state.instances.get(message.target)
+                assert heir is None or heir.status in ENDED or (message.target, message.id) in now, "an obituary was lost"
+        if committed and self.state.instances[command.instance].status not in ENDED:
+            for child in command.creates:
+                created = self.state.instances[child.instance].execution == child.execution
+                assert created or (command.instance, child.bounce.id) in now, "a child neither started nor bounced"
         for (target, _), arrival in now.items():
             assert arrival.message.execution in (None, self.state.instances[target].execution)
 
@@ -642,12 +653,15 @@ class Trace(RuleBasedStateMachine):
     def claimable(self, worker: str, now_us: int) -> set[str]:
         return {id for id in self.state.instances if eligible_turns(self.state, worker, ALL, now_us, among=[id])}
 
-    def check_repetition(self, command: Any) -> None:
-        """Property 7, at once."""
+    def check_repetition(self, command: Any, answer: Any) -> None:
+        """Property 7, at once; a commit says again what it left."""
         if not isinstance(command, (Grant, Beat)):
             outcome, effects = decide(self.state, command, self.now)
             assert not effects
             assert outcome.status is not OK
+            assert comparable(*decide(partial(self.state, [command], self.now), command, self.now)) == comparable(outcome, [])
+            if isinstance(command, CommitTurn) and answer.status is OK:
+                assert outcome == evolve(answer, status=OutcomeStatus.ALREADY_APPLIED)
 
     def check_repeated_claim(self, command: Grant, claim: Claim) -> None:
         row = self.state.workers[command.worker]

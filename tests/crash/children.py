@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,11 @@ from attrs import define, field
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 """How long anything may take before a test is given up. The machine may be busy."""
+
+
+def strace_works() -> bool:
+    """Whether it is there and may trace."""
+    return shutil.which("strace") is not None and subprocess.run(["strace", "-o", os.devnull, "true"], check=False).returncode == 0
 
 
 @define
@@ -63,6 +69,17 @@ class Place:
         """Workers may end."""
         (self.folder / "stop").touch()
 
+    def copy(self) -> Path:
+        """The store as it lies there, to be looked at: to open what a killed process left would repair it before the next one comes."""
+        folder = self.folder / "copy"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for suffix in ("", "-wal"):
+            file = Path(f"{self.store}{suffix}")
+            if file.exists():
+                shutil.copy(file, folder / f"{self.store.name}{suffix}")
+        return folder / self.store.name
+
     def leave(self) -> None:
         """Nobody stays behind, also when the test has failed."""
         for child in self.children:
@@ -96,7 +113,8 @@ class Child:
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        """The program's, also if something runs it."""
+        return int(next(iter(self.times("process")), self.process.pid))
 
     def _read(self, descriptor: int) -> None:
         with open(descriptor, "rb") as pipe:
@@ -144,7 +162,8 @@ class Child:
         status = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         if status != 0:
-            self._place.deaths.append(Death(self.pid, max((at for what, at in self._reports if what != "end"), default=self.started)))
+            seen_alive = [at for what, at in self._reports if what not in ("process", "end")]
+            self._place.deaths.append(Death(self.pid, max(seen_alive, default=self.started)))
         return status
 
     def send(self, number: signal.Signals) -> None:
@@ -153,7 +172,7 @@ class Child:
     def send_to_group(self, number: signal.Signals) -> None:
         """As a terminal does: to its children too. It leads a session of its own, in which is nobody else."""
         assert self.process.poll() is None
-        os.killpg(self.pid, number)
+        os.killpg(self.process.pid, number)
 
     def finish(self, timeout: float = PATIENCE_S) -> dict[str, Any]:
         """Wait for a clean end; what it printed."""

@@ -7,9 +7,10 @@
 Each activity appends a line to the *effect log* (``--log``) at the moment when it starts to do its effect: a file outside the
 store, which no crash of the store can take back. It says whether, at that moment, the task was durable: asked on a connection of its own.
 
-For the tests' eyes there are also *reports* (``--report`` is an open descriptor): ``open`` before the engine is opened, ``ready`` when
-it is, ``commit`` when a commit has become durable, ``effect`` when an effect starts. And ``--point before:7`` kills the process just
-before its seventh commit, ``after:7`` after it, before anybody has got the reply.
+For the tests' eyes there are also *reports* (``--report`` is an open descriptor): ``process`` with its id, ``open`` before the engine is
+opened, ``ready`` when it is, ``commit`` when a commit has become durable, ``effect`` when an effect starts, ``scheduled`` and ``result``
+when the client has been told so. And ``--point before:7`` kills the process just before its seventh commit, ``after:7`` just after it,
+when nobody has got the reply.
 """
 
 from __future__ import annotations
@@ -79,9 +80,10 @@ class Journal:
         os.write(self._log, json.dumps(line).encode() + b"\n")
         self.report("effect")
 
-    def report(self, what: str) -> None:
+    def report(self, what: str, value: float | None = None) -> None:
+        """``value`` is the time unless it is given."""
         if self._report >= 0:
-            os.write(self._report, f"{what} {time.time()}\n".encode())
+            os.write(self._report, f"{what} {time.time() if value is None else value}\n".encode())
 
     def _is_durable(self, task: str) -> bool:
         connection: sqlite3.Connection | None = getattr(self._connections, "reading", None)
@@ -330,9 +332,12 @@ def new_engine(**options: Any) -> DurableEngine:
 async def run(engine: DurableEngine, given: argparse.Namespace) -> dict[str, object]:
     shape = Shape(*map(int, given.shape.split(",")))
     handle = await engine.client.schedule_new_orchestration(root, shape, instance_id=ROOT, reuse_policy="return_existing")
+    journal.report("scheduled")
     # Said again after each start: whether the last process came to say it is not known. The first one counts.
     await engine.client.raise_event(ROOT, "go", GO)
-    return asdict(await handle.result())
+    result = await handle.result()
+    journal.report("result")
+    return asdict(result)
 
 
 async def work(engine: DurableEngine, given: argparse.Namespace) -> dict[str, object]:
@@ -361,6 +366,7 @@ MODES = {"run": run, "work": work, "submit": submit}
 
 async def main(given: argparse.Namespace) -> int:
     engine = new_engine(**json.loads(given.options))
+    journal.report("process", os.getpid())
     if given.gate is not None:
         journal.report("waiting")
         await appearance(given.gate)

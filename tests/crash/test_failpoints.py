@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.crash.audit import audit_round
-from tests.crash.children import Place
+from tests.crash.audit import audit_promises, audit_round
+from tests.crash.children import Child, Place, strace_works
 from tests.crash.program import Shape
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(0)]
@@ -26,26 +26,31 @@ SHAPE = Shape(children=2, width=2, depth=1, generations=2)
 AT_ONCE = os.cpu_count() or 1
 ALL = int(os.environ.get("DURABLE_KILLS") or 0) >= 100
 """Both sides of each commit in the long run; otherwise one of them, in turn."""
+WRITES = 300
+"""Of pages and their headers, in the log; there are some more."""
 OPTIONS = "--shape", ",".join(str(n) for n in (SHAPE.children, SHAPE.width, SHAPE.depth, SHAPE.generations))
+
+
+def start(place: Place, *more: str, wrapper: tuple[str, ...] = ()) -> Child:
+    return place.start("run", *OPTIONS, "--check-durable", str(place.store), *more, wrapper=wrapper)
 
 
 def run_undisturbed(place: Place) -> int:
     """How many commits there are to be killed at."""
-    answer = place.start("run", *OPTIONS, "--check-durable", str(place.store)).finish()
+    answer = start(place).finish()
     asyncio.run(audit_round(place, SHAPE))
     return int(answer["commits"])
 
 
-def run_with(place: Place, point: str) -> bool:
-    """Killed at this point and started again; False if it came to its end before the point (its number of commits varies a little)."""
-    child = place.start("run", *OPTIONS, "--check-durable", str(place.store), "--point", point)
+def survive(place: Place, child: Child) -> bool:
+    """It kills itself and is started again; False if it came to its end before (the number of its commits varies a little)."""
     status = child.wait_for_death()
-    assert status in (0, -signal.SIGKILL), f"{point}: ended with {status}: {place.errors()}"
-    place.start("run", *OPTIONS, "--check-durable", str(place.store)).finish()
-    try:
-        asyncio.run(audit_round(place, SHAPE))
-    except AssertionError as error:
-        raise AssertionError(f"killed {point}: {error}") from error
+    assert status in (0, -signal.SIGKILL), f"ended with {status}: {place.errors()}"
+    if status and place.store.exists():
+        audit_promises(place.copy(), child)
+    start(place).finish()
+    asyncio.run(audit_round(place, SHAPE))
+    shutil.rmtree(place.folder)  # of one that failed it stays
     return status != 0
 
 
@@ -59,11 +64,27 @@ def test_killed_just_before_and_just_after_each_commit(
 
     def run(point: str) -> bool:
         place = new_place(point.replace(":", "-"))
-        reached = run_with(place, point)
-        shutil.rmtree(place.folder)  # of one that failed it stays
-        return reached
+        return survive(place, start(place, "--point", point))
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
         reached = list(threads.map(run, points))
     report(f"killed at {sum(reached)} of {len(points)} points of a program of {commits} commits")
     assert sum(reached) >= 0.7 * len(points)
+
+
+def test_killed_in_the_middle_of_writing(new_place: Callable[[str], Place], dice: random.Random, report: Callable[[str], None]) -> None:
+    """At some write of a page, so that half a transaction lies in the log. Needs strace to aim."""
+    if not strace_works():
+        report("no strace here: nobody was killed in the middle of writing")
+        return
+    writes = sorted(dice.sample(range(1, WRITES), 40 if ALL else 6))
+
+    def run(number: int) -> bool:
+        place = new_place(f"write-{number}")
+        inject = "-e", "trace=pwrite64", "-e", f"inject=pwrite64:signal=KILL:when={number}"
+        return survive(place, start(place, wrapper=("strace", "-f", "-o", str(place.folder / "strace"), *inject)))
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        reached = list(threads.map(run, writes))
+    report(f"killed at {sum(reached)} of the writes {writes}")
+    assert sum(reached) >= 0.7 * len(writes)

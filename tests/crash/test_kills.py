@@ -18,14 +18,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from attrs import define, field
 
-from tests.crash.audit import Figures, audit_round, rows_of
+from tests.crash.audit import Figures, audit_promises, audit_round
 from tests.crash.children import Child, Place
-from tests.crash.program import ROOT, Shape
+from tests.crash.program import Shape
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(0)]
 
@@ -33,8 +32,8 @@ KILLS = int(os.environ.get("DURABLE_KILLS") or 12)
 SHAPE = Shape(children=6, width=8, depth=40, generations=12)
 LIFE_S = 0.7
 """A process lives at most so long after its first commit; undisturbed, a round takes about twice that."""
-OFF_TARGET = 0.12
-"""The share of kills aimed at the start of a process."""
+OFF_TARGET = 8
+"""Every eighth kill is aimed at the start of a process."""
 RESTART_S_MAX = 1.0
 BEFORE, BETWEEN, AFTER = "before the first commit", "between first and last commit", "after the last commit"
 
@@ -81,7 +80,7 @@ class Campaign:
 
     def _let_live(self, child: Child) -> bool:
         """Until the moment that the dice choose; False if it ends before."""
-        if self.dice.random() < OFF_TARGET:
+        if self.kills % OFF_TARGET == OFF_TARGET - 1:
             return child.wait_until(child.started + self.dice.uniform(0, statistics.median(self.first_commit_s)))
         if not child.wait_for(self.dice.choice(["commit", "commit", "effect"])):
             return False
@@ -92,16 +91,13 @@ class Campaign:
         self.commits.append(len(commits))
         if commits:
             self.first_commit_s.append(commits[0] - killed.started)
-        self.fallen[self._where(place, bool(commits), others)] += 1
+        self.fallen[self._where(place, killed, others)] += 1
 
-    def _where(self, place: Place, committed: bool, others: bool) -> str:
-        if not committed:
+    def _where(self, place: Place, killed: Child, others: bool) -> str:
+        if not killed.times("commit"):
             return BEFORE
-        store = place.store if others else copy_of(place)
-        if not others:
-            assert rows_of(store, "PRAGMA integrity_check") == [("ok",)]
-        ended = rows_of(store, f"SELECT 1 FROM instances WHERE id = '{ROOT}' AND status = 'COMPLETED'")  # noqa: S608  # a constant
-        return AFTER if ended else BETWEEN
+        # Beside a living process it would be no copy of one moment.
+        return AFTER if audit_promises(place.store if others else place.copy(), killed) else BETWEEN
 
     def _note_start(self, place: Place, child: Child) -> None:
         """How soon a process that follows a killed one has an activity started. Not beside another one: it may have all the work."""
@@ -135,18 +131,6 @@ def _spread(seconds: Sequence[float]) -> str:
         ", ".join(f"{name} {ordered[min(len(ordered) - 1, int(part * len(ordered)))] * 1_000:.0f} ms" for name, part in named.items())
         + f" of {len(ordered)}"
     )
-
-
-def copy_of(place: Place) -> Path:
-    """To open what a killed process left would repair it, and the next process is to find it as it is."""
-    folder = place.folder / "copy"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for suffix in ("", "-wal"):
-        file = Path(f"{place.store}{suffix}")
-        if file.exists():
-            shutil.copy(file, folder / f"{place.store.name}{suffix}")
-    return folder / place.store.name
 
 
 def test_killed_at_random_moments(new_place: Callable[[str], Place], dice: random.Random, report: Callable[[str], None]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -103,6 +104,31 @@ def test_one_of_four_is_killed_every_second_and_replaced(place: Place, report: C
     figures = asyncio.run(audit_errands(place, ERRANDS))
     report(f"{killed} of {len(place.children)} processes were killed; {figures.effects} effects, {figures.repeated} of them repeated")
     assert killed >= 2
+
+
+def test_a_process_that_was_paused_for_too_long_spoils_nothing(place: Place, report: Callable[[str], None]) -> None:
+    """It is given up as dead and its work goes to another one; then it goes on, with results and commits of leases that it has lost."""
+    schedule(place, ERRANDS // 4)
+    workers = start_workers(place, 2, "--errand-s", "0.1", max_async_activities=5, worker_ttl_s=0.6, heartbeat_s=0.1)
+    (place.folder / "gate").touch()
+    for number in range(4):
+        assert workers[number % 2].wait_for("effect", number // 2 * 5 + 1), place.errors()
+        workers[number % 2].send(signal.SIGSTOP)
+        time.sleep(1.5)
+        workers[number % 2].send(signal.SIGCONT)
+        time.sleep(0.5)
+    assert left(place), "they were done before"
+    deadline = time.monotonic() + PATIENCE_S
+    while left(place):
+        assert time.monotonic() < deadline, place.errors()
+        time.sleep(0.02)
+    place.stop()
+    for worker in workers:
+        worker.finish()
+    figures = asyncio.run(audit_errands(place, ERRANDS // 4, paused=True))
+    given_up = place.errors().count("given up as dead")
+    report(f"paused processes were given up {given_up} times; {figures.effects} effects, {figures.repeated} of them repeated")
+    assert given_up >= 1
 
 
 def test_a_process_without_a_worker_gets_results_from_another_process(place: Place, report: Callable[[str], None]) -> None:

@@ -1,7 +1,7 @@
 """The demo keeps its promise: killed and started again, it runs nothing twice that was done, and comes to the same table.
 
-The proof is the *effect log*, a file outside the store that gets a line whenever an activity starts. Where a test needs a run that cannot end by itself, one of
-the tree's files is a named pipe: whoever reads it waits until somebody writes.
+The proof is the *effect log*, a file outside the store that gets a line whenever an activity starts. Where a test needs a run that cannot
+end by itself, one of the tree's files is a named pipe: whoever reads it waits until somebody writes.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def indexed_by_a_plain_loop(root: Path) -> dict[str, object]:
     largest = sorted(sizes, key=lambda size: (-size[0], size[1]))[:10]
     return {
         "files": len(sizes),
-        "totals": tuple(sum(size[index] for size in sizes) for index in (0, 2, 3)),
+        "totals": (sum(size[0] for size in sizes), sum(size[2] for size in sizes), sum(size[3] for size in sizes)),
         "largest": [(name, lines, functions, classes) for lines, name, functions, classes in largest],
         "imports": dict(imports),
         "failures": failures,
@@ -298,7 +298,7 @@ def test_fresh_starts_over(demo: Demo) -> None:
     assert set(demo.analysed().values()) == {2}
 
 
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM], ids=lambda which: which.name)
 def test_ctrl_c_ends_politely_and_soon(demo: Demo, which: signal.Signals) -> None:
     """As a terminal sends it: to the whole process group, the pool's children included."""
     with blocked(demo.tree):

@@ -1,6 +1,6 @@
 """Orchestrators whose histories, together with those of the examples, hold every kind of event.
 
-Kept for ever, like the histories: never change what one of these asks for, or its golden histories no longer fit; write a new one beside it.
+Kept for ever, like the histories: never change what one of these asks for, or its golden histories no longer fit. Write a new one.
 """
 
 from __future__ import annotations

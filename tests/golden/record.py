@@ -12,13 +12,12 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from durable_core import DurableClient, DurableEngine, OrchestrationFailedError
 from durable_core.backend import Command, CommitTurn, Outcome, OutcomeStatus
 from durable_core.codec import decode_events
 from durable_core.events import Event, ExecutionStarted
-from durable_core.testing.memory import open_backend
+from durable_core.testing.memory import MemoryBackend
 from examples import parallel_processing
 from examples.index_stdlib import workflow
 from examples.index_stdlib.records import Job
@@ -84,17 +83,15 @@ RUNS: dict[str, tuple[DurableEngine, Drive]] = {
 }
 
 
-class Tape:
+class Tape(MemoryBackend):
     """A memory store that keeps every committed event, also of generations that continue-as-new has dropped."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.events: dict[tuple[str, str], list[Event]] = {}
-        self.backend: Any = open_backend("memory://")
-        self._apply = self.backend.apply
-        self.backend.apply = self._listen
 
-    async def _listen(self, commands: Sequence[Command]) -> list[Outcome]:
-        outcomes: list[Outcome] = await self._apply(commands)
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        outcomes = await super().apply(commands)
         for command, outcome in zip(commands, outcomes, strict=True):
             if isinstance(command, CommitTurn) and command.append is not None and outcome.status is OutcomeStatus.OK:
                 self.events.setdefault((command.instance, command.execution), []).extend(decode_events(command.append))
@@ -104,7 +101,7 @@ class Tape:
 async def record(name: str) -> list[Golden]:
     engine, drive = RUNS[name]
     tape = Tape()
-    async with engine.open(backend=tape.backend):
+    async with asyncio.timeout(60), engine.open(backend=tape):
         await drive(engine.client)
     return [
         Golden(name, events[0].name, instance, execution, events)
@@ -145,4 +142,4 @@ if __name__ == "__main__":
     if target.exists():
         sys.exit(f"{target} is there. Golden histories are kept for ever: record under the number of the next release")
     record_all(target)
-    print(f"recorded {sum(1 for _ in target.iterdir())} histories in {target}")
+    sys.stdout.write(f"recorded {sum(1 for _ in target.iterdir())} histories in {target}\n")

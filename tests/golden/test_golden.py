@@ -1,7 +1,7 @@
 """Every history that was ever recorded replays on this version of the engine and on this Python, to the end that it had.
 
-A failure here means that a running instance of some user would get stuck after an upgrade. Never re-record a history to make it pass: put the machine right, or, if
-the order of commands must change, keep the old order for histories with the old logic number (``ExecutionStarted.logic``).
+A failure here means that running instances of some user would get stuck after an upgrade. Never re-record a history to make it pass: put
+the machine right, or, if the order of commands must change, keep the old order for histories of the old ``ExecutionStarted.logic``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from attrs import evolve
 
 from durable_core.actions import Ending
 from durable_core.errors import FailureDetails
-from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, Event, ExecutionFailed
+from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, Event, ExecutionCompleted, ExecutionFailed
 from durable_core.replay.machine import Execution
 from tests.golden.files import HISTORIES, Golden
 from tests.golden.record import record_all
@@ -40,9 +40,12 @@ def comparable(ending: Event | Ending | None) -> Event | Ending | None:
         inner = bare(details.inner) if details.inner is not None else None
         return evolve(details, stack="", inner=inner, members=tuple(map(bare, details.members)))
 
-    if hasattr(ending, "unawaited"):
-        ending = evolve(ending, unawaited=tuple(map(bare, ending.unawaited)))
-    return evolve(ending, failure=bare(ending.failure)) if isinstance(ending, ExecutionFailed) else ending
+    match ending:
+        case ExecutionCompleted():
+            return evolve(ending, unawaited=tuple(map(bare, ending.unawaited)))
+        case ExecutionFailed():
+            return evolve(ending, failure=bare(ending.failure), unawaited=tuple(map(bare, ending.unawaited)))
+    return ending
 
 
 def prefixes(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
@@ -84,4 +87,6 @@ def test_what_is_recorded_today_replays(tmp_path: Path) -> None:
     assert {file.name for file in recorded} >= {file.name for file in FILES if file.parent == FILES[-1].parent}
     for file in recorded:
         golden = Golden.read(file)
-        assert comparable(replayed(golden, golden.events).ending) == comparable(golden.events[-1])
+        execution = replayed(golden, golden.events)
+        assert comparable(execution.ending) == comparable(golden.events[-1])
+        execution.close()

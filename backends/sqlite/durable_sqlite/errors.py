@@ -10,11 +10,12 @@ anything else                        a command that cannot be written: it alone 
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 
 from durable_core.errors import StoreError, StoreFormatError, StoreFullError, StoreReadOnlyError, StoreUnavailableError
 
-__all__ = ["is_about_the_store", "translate"]
+__all__ = ["translate", "translate_os"]
 
 _MEANING: dict[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_FULL: (
@@ -56,6 +57,10 @@ def translate(error: sqlite3.Error, where: str) -> StoreError | None:
     return None if kind is None else kind(f"{text.format(where=where)} (SQLite says: {error})")
 
 
-def is_about_the_store(error: BaseException) -> bool:
-    """Whether the whole batch has failed, not one of its commands."""
-    return isinstance(error, StoreError) or (isinstance(error, sqlite3.Error) and translate(error, "") is not None)
+def translate_os(error: OSError, where: object) -> StoreError:
+    """The same for a file beside the database (a lock)."""
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return StoreReadOnlyError(f"{where} cannot be written by this process: give it write permission ({error})")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFullError(f"no space left for {where}: free space on that disk ({error})")
+    return StoreUnavailableError(f"{where} cannot be used: {error}")

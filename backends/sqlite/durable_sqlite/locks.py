@@ -125,7 +125,10 @@ class Lives:
             return
         path = self._path(worker)
         while True:
-            descriptor = _open(path, os.O_CREAT)
+            try:
+                descriptor = _open(path, os.O_CREAT)
+            except OSError:
+                return  # a full disk, a folder that was removed: then its death will be found by expiry
             locked = _lock(descriptor)
             if locked and _is_at(descriptor, path):
                 self._held[worker] = descriptor

@@ -1,9 +1,11 @@
 """What a store URL says: which file, and how to treat it.
 
-sqlite:///orders.db                      relative to the working directory
-sqlite:////var/lib/app/orders.db         absolute (four slashes)
-sqlite:///:memory:                       in memory, for one handle; gone when it is closed
-sqlite:///orders.db?synchronous=normal   faster, but the last commits may be lost in a power failure
+    sqlite:///orders.db                      relative to the working directory
+    sqlite:////var/lib/app/orders.db         absolute (four slashes)
+    sqlite:///:memory:                       in memory, for one handle; gone when it is closed
+    sqlite:///orders.db?synchronous=normal   faster, but the last commits may be lost in a power failure
+
+Options may also be keyword arguments of ``open_backend``.
 """
 
 from __future__ import annotations

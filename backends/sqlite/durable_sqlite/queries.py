@@ -43,6 +43,7 @@ def query(name: str) -> str:
     return _queries()[name]
 
 
+@cache
 def migrations() -> list[tuple[int, list[str]]]:
     """(version, statements) of every schema file, in order."""
     folder = files("durable_sqlite") / "sql" / "schema"

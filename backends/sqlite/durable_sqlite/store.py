@@ -14,6 +14,7 @@ from attrs import define
 from durable_core.backend import Capabilities
 from durable_sqlite.commit import Committer
 from durable_sqlite.connection import check_library, check_place, connect
+from durable_sqlite.errors import translate_os
 from durable_sqlite.locks import PROVES_DEATH, Lives, WriterQueue, folder_for
 from durable_sqlite.migrate import prepare
 from durable_sqlite.options import SqliteOptions
@@ -85,8 +86,11 @@ def _open_memory(options: SqliteOptions) -> Store:
 def _open_file(options: SqliteOptions, path: Path, *, create: bool) -> Store:
     check_place(path, create=create)
     folder = folder_for(path)
-    folder.mkdir(exist_ok=True)
-    queue = WriterQueue(folder, options.lock_wait_s)
+    try:
+        folder.mkdir(exist_ok=True)
+        queue = WriterQueue(folder, options.lock_wait_s)
+    except OSError as error:
+        raise translate_os(error, folder) from error
     try:
         connection = _prepared(options, path, queue, create=create)
     except BaseException:

@@ -308,7 +308,7 @@ def _drop_history(changes: Changes, effect: DropHistory) -> None:
     rows = changes.history.get(effect.instance, [])
     changes.history[effect.instance] = [row for row in rows if effect.execution not in (None, row.execution)]
     before = changes.part.before.get(effect.instance)
-    if before is None:
+    if before is not None and effect.execution in (None, before.execution):
         changes.histories[effect.instance] = None
 
 

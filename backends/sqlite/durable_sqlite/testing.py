@@ -1,16 +1,18 @@
-"""The harness with which the conformance kit tests this store (entry point ``durable_core.harnesses``)."""
+"""The harness with which the conformance kit tests this store (entry point ``durable_core.harnesses``), and a check of a store's file."""
 
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
 from pathlib import Path
 
 from durable_core.backend import Backend, Capabilities
 from durable_core.errors import StoreUrlError
 from durable_sqlite.backend import SqliteBackend, open_backend
+from durable_sqlite.queries import query
 
-__all__ = ["SqliteHarness"]
+__all__ = ["SqliteHarness", "find_faults"]
 
 _START_US = 1_700_000_000_000_000
 
@@ -59,3 +61,10 @@ class SqliteHarness:
 
     def _new(self) -> SqliteBackend:
         return open_backend(self.url, clock_us=lambda: self._now_us)
+
+
+def find_faults(connection: sqlite3.Connection) -> list[str]:
+    """What a store's file may never hold, between any two commits: rows that belong to no instance, holes in a history, derived columns
+    that are not what they are derived from, and whatever SQLite itself finds."""
+    faults = [f"{kind}: {what}" for kind, what in connection.execute(query("find_faults"))]
+    return faults + [f"file: {text}" for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]

@@ -42,6 +42,7 @@ class Writer:
         self._wakeups = wakeups
         self._watch = watch
         self._queue: SimpleQueue[Job | _Sign] = SimpleQueue()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="durable-sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -51,29 +52,29 @@ class Writer:
 
     async def submit(self, requests: Sequence[Any]) -> list[Any]:
         """One answer a request, in order, when all of them are durable."""
-        job = Job(requests, asyncio.get_running_loop())
-        self._queue.put(job)
-        return await job.future
+        return await self._enqueue(Job(requests, asyncio.get_running_loop()))
 
     async def read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function that only reads on the writing connection: a store in memory has no other."""
-        job = Job((), asyncio.get_running_loop(), read)
-        self._queue.put(job)
         answer: T
-        (answer,) = await job.future
+        (answer,) = await self._enqueue(Job((), asyncio.get_running_loop(), read))
         return answer
+
+    def _enqueue(self, job: Job) -> asyncio.Future[list[Any]]:
+        if self._closed:
+            raise StoreUnavailableError("this handle of the store was closed: open another one")
+        self._queue.put(job)
+        return job.future
 
     def look(self) -> None:
         """Somebody listens for wake-ups from now on."""
         self._queue.put(_Sign.LOOK)
 
     async def close(self) -> None:
-        """What was submitted is done first. To be called once."""
+        """What was submitted is done first."""
+        self._closed = True
         self._queue.put(_Sign.CLOSE)
         await asyncio.to_thread(self._thread.join)
-        for job in self._waiting():
-            job.error = StoreUnavailableError("this handle of the store was closed: open another one")
-            job.deliver()
 
     def _run(self) -> None:
         closing = False
@@ -100,15 +101,6 @@ class Writer:
         except Empty:
             return jobs, False
         return jobs, True
-
-    def _waiting(self) -> list[Job]:
-        """Calls that came after the close."""
-        jobs: list[Job] = []
-        while not self._queue.empty():
-            item = self._queue.get_nowait()
-            if isinstance(item, Job):
-                jobs.append(item)
-        return jobs
 
     def _process(self, jobs: list[Job]) -> None:
         """Answer all calls. Whatever happens, nobody is left waiting and the thread goes on."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from hypothesis import settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
@@ -18,7 +17,7 @@ from durable_core.hub import DETAIL_KINDS, Needs, State
 from durable_sqlite.options import parse_url
 from durable_sqlite.rows import Partial
 from durable_sqlite.store import capabilities_of
-from durable_sqlite.testing import SqliteHarness
+from durable_sqlite.testing import SqliteHarness, find_faults
 
 _FOR_EVER_US = 1 << 62
 
@@ -39,21 +38,6 @@ def stored(connection: sqlite3.Connection) -> State:
     return part.state
 
 
-def leftovers(connection: sqlite3.Connection) -> list[Any]:
-    """Rows that belong to no instance, and derived columns that are not what they are derived from."""
-    orphans = [
-        (table, *row)
-        for table, column in (("inbox", "target"), ("task", "instance"), ("history", "instance"), ("detail", "instance"))
-        for row in connection.execute(f"SELECT * FROM {table} WHERE {column} NOT IN (SELECT key FROM instance)")  # noqa: S608 # names from above
-    ]
-    stale = connection.execute(
-        "SELECT id, first_due_us, first_control_us FROM instance AS i"
-        " WHERE first_due_us IS NOT (SELECT min(visible_us) FROM inbox WHERE target = i.key)"
-        " OR first_control_us IS NOT (SELECT min(visible_us) FROM inbox WHERE target = i.key AND control)"
-    ).fetchall()
-    return orphans + stale + [row for row in connection.execute("PRAGMA integrity_check") if row != ("ok",)]
-
-
 class Mirror(HubMachine):
     new_harness = SqliteHarness
 
@@ -67,7 +51,7 @@ class Mirror(HubMachine):
     def every_row_agrees(self) -> None:
         if self.connection is None:
             self.connection = sqlite3.connect(self.path)
-        assert leftovers(self.connection) == []
+        assert find_faults(self.connection) == []
         found, model = stored(self.connection), self.model
         assert (found.epoch, found.position, found.now_us) == (model.epoch, model.position, model.now_us)
         assert found.instances == model.instances

@@ -182,6 +182,19 @@ async def wait_for_in_a_fan_out(ctx: OrchestrationContext) -> list[str]:
 
 
 @program()
+async def wait_for_over_coroutines(ctx: OrchestrationContext) -> list[str]:
+    """3.11 makes a task of each, 3.12 awaits it in place: calls and timers are asked for in another order, each kind in the same."""
+
+    async def one(i: int) -> str:
+        first = await ctx.call_activity(echo, f"{i}")
+        await asyncio.sleep(0.1)
+        return await ctx.call_activity(echo, f"{first} again")
+
+    results = await asyncio.gather(*(asyncio.wait_for(one(i), 0.7 * i) for i in range(1, 6)), return_exceptions=True)
+    return [str(result) or type(result).__name__ for result in results]
+
+
+@program()
 async def timeouts_nested(ctx: OrchestrationContext) -> list[str]:
     log: list[str] = []
     for outer, inner in ((1, 2), (2, 1), (0, 1), (3, 3), (5, 0)):
@@ -202,8 +215,9 @@ async def timeouts_nested(ctx: OrchestrationContext) -> list[str]:
 async def timeouts_rescheduled(ctx: OrchestrationContext) -> list[str]:
     log: list[str] = []
     loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(1)
     try:
-        async with asyncio.timeout(1) as limit:
+        async with limit:
             for i in range(8):
                 limit.reschedule(loop.time() + 1.5)
                 log.append(await ctx.call_activity(echo, f"{i}"))
@@ -325,8 +339,7 @@ async def priority_queue(ctx: OrchestrationContext) -> list[int]:
     async with asyncio.TaskGroup() as group:
         for i in range(5):
             group.create_task(put(i))
-        got = [await queue.get() for _ in range(5)]
-    return got
+        return [await queue.get() for _ in range(5)]
 
 
 @program()
@@ -526,7 +539,8 @@ async def cancelled_before_the_first_step(ctx: OrchestrationContext) -> list[str
 
 @program()
 async def timers(ctx: OrchestrationContext) -> list[str]:
-    start, log = ctx.current_utc_datetime, []
+    start = ctx.current_utc_datetime
+    log: list[str] = []
 
     async def at(name: str, delay: float) -> None:
         await ctx.create_timer(seconds(delay))
@@ -656,8 +670,8 @@ async def when_all_and_any(ctx: OrchestrationContext) -> list[Any]:
     winner = await when_any(ctx.call_activity(fail, "three"), ctx.call_activity(echo, "y"))
     log.append(winner.name)
     timer = ctx.create_timer(seconds(1.5))
-    race = when_any(ctx.call_activity(square, 2), timer)  # type: ignore[type-var]
-    log.append((await race).name)
+    racers: list[Any] = [ctx.call_activity(square, 2), timer]
+    log.append((await when_any(racers)).name)
     return log
 
 

@@ -233,12 +233,7 @@ def test_a_child_under_another_id() -> None:
             "event 'go' to 'another' (call 1)",
         ),
         (lambda ctx: ctx.call_activity(square, 1).cancel(), lambda ctx: ctx.call_activity(square, 1), "cancelling task 1", "did not"),
-        (
-            lambda ctx: [ctx.call_activity(square, i) for i in range(2)][0].cancel(),
-            lambda ctx: [ctx.call_activity(square, i) for i in range(2)][1].cancel(),
-            "cancelling task 1",
-            "cancelling task 2",
-        ),
+        (lambda ctx: _two_calls(ctx)[0].cancel(), lambda ctx: _two_calls(ctx)[1].cancel(), "cancelling task 1", "cancelling task 2"),
     ],
 )
 def test_entities_events_and_cancellations_are_matched(
@@ -255,6 +250,10 @@ def test_entities_events_and_cancellations_are_matched(
     history, _, code = str(problem_of(new, recorded(old))).partition("but now the code")
     assert says in history
     assert asks in code
+
+
+def _two_calls(ctx: OrchestrationContext) -> list[Any]:
+    return [ctx.call_activity(square, i) for i in range(2)]
 
 
 def test_iteration_over_a_set_of_strings() -> None:
@@ -278,7 +277,9 @@ def test_another_python_is_named_first_among_the_causes() -> None:
     there = str(problem_of(another_name, history, python="3.13"))
     assert "recorded on Python" not in here
     causes = there.partition("Likely causes: ")[2]
-    assert causes.startswith(f"the history was recorded on Python 3.11 (engine logic {LOGIC_VERSION}) and this is Python 3.13 (engine logic {LOGIC_VERSION})")
+    assert causes.startswith(
+        f"the history was recorded on Python 3.11 (engine logic {LOGIC_VERSION}) and this is Python 3.13 (engine logic {LOGIC_VERSION})"
+    )
 
 
 def test_another_logic_of_the_engine_is_named_too() -> None:
@@ -369,7 +370,7 @@ def test_the_order_among_kinds_is_free_and_within_a_kind_it_is_not() -> None:
 
 
 def test_wait_for_of_another_python_replays() -> None:
-    """3.11 starts the timer before it wraps the awaitable; 3.12 the other way round. Played by hand here; tools/matrix.py does it for real."""
+    """3.11 and 3.12 ask for the timer and the call in different orders. Played by hand here; tools/matrix.py does it for real."""
 
     async def waits(ctx: OrchestrationContext) -> str:
         try:

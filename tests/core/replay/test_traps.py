@@ -10,8 +10,9 @@ import logging
 import sys
 import threading
 from asyncio import events
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -31,7 +32,6 @@ from durable_core.errors import (
 from durable_core.events import (
     CommandCancelled,
     EntityOperationCompleted,
-    Event,
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionStarted,
@@ -43,11 +43,16 @@ from durable_core.events import (
 from durable_core.replay.closing import LEAKED
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.fan_in import when_all, when_any
+from durable_core.replay.machine import Limits
 from durable_core.retry import LATEST_US, RetryPolicy
 from tests.core.replay.driver import SECOND, START_US, Driven, completed, failed, fired, raised
 from tests.core.replay.programs import Counter, child, echo, fail, flaky, seconds, square
 
 KNOWN = (square, echo, fail, flaky, Counter, child)
+
+
+def cancellations(driven: Driven) -> list[Any]:
+    return [event for event in driven.asked if isinstance(event, CommandCancelled)]
 
 
 def leaks_since(before: int) -> list[object]:
@@ -90,10 +95,10 @@ def test_trap_02_sets_of_tasks_and_futures_iterate_in_the_order_of_their_making(
 
     async def sets(ctx: OrchestrationContext) -> None:
         loop = asyncio.get_running_loop()
-        calls = [ctx.call_activity(square, i) for i in range(20)]
-        tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(20)]
-        futures = [loop.create_future() for _ in range(20)]
-        orders.append([[made.index(one) for one in set(made)] for made in (calls, tasks, futures)])  # type: ignore[union-attr]
+        calls: list[Any] = [ctx.call_activity(square, i) for i in range(20)]
+        tasks: list[Any] = [asyncio.create_task(asyncio.sleep(0)) for _ in range(20)]
+        futures: list[Any] = [loop.create_future() for _ in range(20)]
+        orders.append([[made.index(one) for one in set(made)] for made in (calls, tasks, futures)])
 
     for execution_id in ("x1", "x1", "x1"):
         Driven(sets, known=KNOWN, execution_id=execution_id).execution.close()
@@ -148,9 +153,10 @@ def test_trap_02_as_completed_over_coroutines_is_refused_and_says_how() -> None:
             return str(error)
         return "not refused"
 
-    with pytest.warns(RuntimeWarning, match="never awaited"), Driven(completing, known=KNOWN) as driven:  # asyncio drops the second one
-        assert "asyncio.create_task first" in driven.result
-        assert "completing" in driven.result
+    with pytest.warns(RuntimeWarning, match="never awaited"):  # asyncio drops the second one
+        driven = Driven(completing, known=KNOWN)
+    assert "asyncio.create_task first" in driven.result
+    assert "completing" in driven.result
 
 
 def test_trap_02_as_completed_over_tasks_has_one_order() -> None:
@@ -192,18 +198,18 @@ def test_trap_03_a_task_of_a_call_that_is_cancelled_cancels_the_call() -> None:
         await asyncio.wait([before, after])
 
     with Driven(cancelling, known=KNOWN) as driven:
-        cancels = [event for event in driven.asked if isinstance(event, CommandCancelled)]
-        assert cancels == [CommandCancelled("task", 1), CommandCancelled("task", 2)]
+        assert cancellations(driven) == [CommandCancelled("task", 1), CommandCancelled("task", 2)]
 
 
 def test_trap_03_a_shielded_call_outlives_its_task() -> None:
-    async def shielded(ctx: OrchestrationContext) -> int:
+    async def shielding(ctx: OrchestrationContext) -> int:
         call = ctx.call_activity(square, 1)
-        task = asyncio.create_task(asyncio.shield(call))  # type: ignore[arg-type]
+        shielded: Any = asyncio.shield(call)
+        task: asyncio.Task[int] = asyncio.create_task(shielded)
         task.cancel()
         return await call
 
-    with Driven(shielded, known=KNOWN) as driven:
+    with Driven(shielding, known=KNOWN) as driven:
         assert driven.asked == [TaskScheduled(1, "square", "1", 1)]
         driven.apply(completed(1, 7))
         assert driven.result == 7
@@ -256,7 +262,8 @@ def test_trap_04_no_task_is_eager_and_keywords_of_newer_pythons_are_taken() -> N
 
 def test_trap_04_no_task_factory_can_be_set() -> None:
     async def factory(ctx: OrchestrationContext) -> None:
-        asyncio.get_running_loop().set_task_factory(lambda loop, coro, **_: None)  # type: ignore[arg-type, return-value, misc]
+        loop: Any = asyncio.get_running_loop()
+        loop.set_task_factory(lambda loop, coro, **_: None)
 
     with Driven(factory) as driven:
         assert driven.failure.type == "NotImplementedError"
@@ -301,7 +308,8 @@ def test_trap_05_sleeping_for_ever_is_an_error(delay: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("delay", "expected_us"), [(1, 1_000_000), (0.1, 100_000), (0.1 + 0.2, 300_000), (1e-9, 1), (1.0000004, 1_000_000), (86_400 * 365.25, 31_557_600_000_000)]
+    ("delay", "expected_us"),
+    [(1, 1_000_000), (0.1, 100_000), (0.1 + 0.2, 300_000), (1e-9, 1), (1.0000004, 1_000_000), (86_400 * 365.25, 31_557_600_000_000)],
 )
 def test_trap_05_delays_are_rounded_to_microseconds(delay: float, expected_us: int) -> None:
     async def sleeper(ctx: OrchestrationContext) -> None:
@@ -369,11 +377,16 @@ def test_trap_05_time_is_at_least_the_due_time_of_the_timer_that_fired() -> None
 def test_trap_06_a_command_is_cancelled_once() -> None:
     async def twice(ctx: OrchestrationContext) -> list[bool]:
         call = ctx.call_activity(echo, "x", timeout=seconds(9))
-        return [call.cancel(), call.cancel(), (await asyncio.gather(call, return_exceptions=True)) == [], call.cancel()]
+        cancelled = [call.cancel(), call.cancel()]
+        await asyncio.wait([call])
+        return [*cancelled, call.cancel()]
 
     with Driven(twice, known=KNOWN) as driven:
-        assert driven.result == [True, False, False, False]
-        assert [event for event in driven.asked if isinstance(event, CommandCancelled)] == [CommandCancelled("task", 1), CommandCancelled("timer", 1)]
+        assert driven.result == [True, False, False]
+        assert [event for event in driven.asked if isinstance(event, CommandCancelled)] == [
+            CommandCancelled("task", 1),
+            CommandCancelled("timer", 1),
+        ]
 
 
 def test_trap_06_what_was_answered_is_not_cancelled() -> None:
@@ -443,7 +456,7 @@ def test_trap_06_repeated_completions_are_dropped() -> None:
 
 async def insatiable(ctx: OrchestrationContext) -> None:
     while True:
-        try:  # noqa: SIM105
+        try:
             await ctx.call_activity(square, 1)
         except BaseException:
             pass
@@ -478,7 +491,7 @@ def test_trap_07_swallowing_everything_under_closing_terminates(caplog: pytest.L
 
 
 def test_trap_07_spinning_and_swallowing_under_closing_terminates() -> None:
-    steps = []
+    steps: list[int] = []
 
     async def spinning(ctx: OrchestrationContext) -> None:
         call = ctx.call_activity(square, 1)
@@ -973,6 +986,49 @@ def test_trap_09_replay_does_not_warn_again(caplog: pytest.LogCaptureFixture) ->
         assert len(again.ending.unawaited) == 1
 
 
+COLLECTORS: list[tuple[Callable[[list[asyncio.Task[None]]], Any], bool]] = [
+    (lambda tasks: asyncio.gather(*tasks, return_exceptions=True), False),
+    (asyncio.wait, False),
+    (when_all, False),
+    (lambda tasks: asyncio.wait(tasks, timeout=0), True),
+    (lambda tasks: tasks[0].add_done_callback(set(tasks).discard) or asyncio.sleep(0), True),  # type: ignore[func-returns-value]
+]
+
+
+@pytest.mark.parametrize(("collect", "warned"), COLLECTORS)
+def test_trap_09_what_will_be_looked_at_is_not_warned_of(
+    collect: Callable[[list[asyncio.Task[None]]], Any], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``gather(..., return_exceptions=True)`` looks when all have ended, turns later."""
+
+    async def collecting(ctx: OrchestrationContext) -> None:
+        async def falling() -> None:
+            await ctx.call_activity(square, 1)
+            raise RuntimeError("fell")
+
+        async def going_on() -> None:
+            await ctx.call_activity(square, 2)
+
+        tasks = [asyncio.create_task(falling()), asyncio.create_task(going_on())]
+        try:
+            await collect(tasks)
+        except RuntimeError:
+            pass
+        await ctx.wait_for_external_event("go")
+        for task in tasks:
+            await asyncio.wait([task])
+            task.exception()
+
+    with Driven(collecting, known=KNOWN) as driven:
+        driven.apply(completed(1, 1))
+        assert ("nobody has awaited it" in caplog.text) == warned
+        caplog.clear()
+        driven.apply(completed(2, 4))
+        driven.apply(raised("go"))
+        assert not driven.turn.events[-1].unawaited  # type: ignore[union-attr]
+        assert not caplog.records
+
+
 def test_trap_09_a_failed_orchestration_records_them_too_and_at_most_a_hundred() -> None:
     async def many(ctx: OrchestrationContext) -> None:
         async def falling(i: int) -> None:
@@ -1039,35 +1095,37 @@ def test_trap_10_a_cancelled_retry_is_cancelled_in_whatever_state_it_is() -> Non
         assert driven.asked == []
 
 
-MISTAKES: list[tuple[type[Exception], Callable[[OrchestrationContext], object]]] = [
+MISTAKES: list[tuple[type[Exception], Callable[[Any], object]]] = [
     (PayloadError, lambda ctx: ctx.call_activity("unknown", object())),
-    (PayloadError, lambda ctx: ctx.call_activity(square, "three")),  # type: ignore[call-overload]
-    (ArgumentsError, lambda ctx: ctx.call_activity(square)),  # type: ignore[call-overload]
+    (PayloadError, lambda ctx: ctx.call_activity(square, "three")),
+    (ArgumentsError, lambda ctx: ctx.call_activity(square)),
     (NotRegisteredError, lambda ctx: ctx.call_activity(len, [])),
-    (TypeError, lambda ctx: ctx.call_activity(square, 1, retry=3)),  # type: ignore[call-overload]
-    (TypeError, lambda ctx: ctx.call_activity(square, 1, timeout=3)),  # type: ignore[call-overload]
+    (TypeError, lambda ctx: ctx.call_activity(square, 1, retry=3)),
+    (TypeError, lambda ctx: ctx.call_activity(square, 1, timeout=3)),
     (TypeError, lambda ctx: ctx.call_activity(square, 1, timeout=timedelta(0))),
-    (TypeError, lambda ctx: ctx.call_activity(square, 1, tags={"a": 1})),  # type: ignore[call-overload]
+    (TypeError, lambda ctx: ctx.call_activity(square, 1, tags={"a": 1})),
     (PayloadError, lambda ctx: ctx.call_sub_orchestrator("unknown", object())),
     (InvalidInstanceIdError, lambda ctx: ctx.call_sub_orchestrator(child, 1, instance_id="@no")),
-    (TypeError, lambda ctx: ctx.call_sub_orchestrator(child, 1, tags=["a"])),  # type: ignore[call-overload]
+    (TypeError, lambda ctx: ctx.call_sub_orchestrator(child, 1, tags=["a"])),
     (PayloadError, lambda ctx: ctx.call_entity(EntityId("counter", "e"), "add", object())),
     (PayloadError, lambda ctx: ctx.signal_entity(EntityId("counter", "e"), "add", object())),
-    (PayloadError, lambda ctx: ctx.entity(Counter, "e").call(Counter.add, "x")),  # type: ignore[arg-type]
-    (ArgumentsError, lambda ctx: ctx.entity(Counter, "e").signal(Counter.add)),  # type: ignore[call-arg]
+    (PayloadError, lambda ctx: ctx.entity(Counter, "e").call(Counter.add, "x")),
+    (ArgumentsError, lambda ctx: ctx.entity(Counter, "e").signal(Counter.add)),
     (PayloadError, lambda ctx: ctx.send_event("other", "go", object())),
     (InvalidInstanceIdError, lambda ctx: ctx.send_event("", "go")),
     (ValueError, lambda ctx: ctx.send_event("other", "")),
     (ValueError, lambda ctx: ctx.wait_for_external_event("")),
     (ValueError, lambda ctx: ctx.create_timer(ctx.current_utc_datetime.replace(tzinfo=None))),
-    (TypeError, lambda ctx: ctx.create_timer(5)),  # type: ignore[arg-type]
+    (TypeError, lambda ctx: ctx.create_timer(5)),
     (OverflowError, lambda ctx: ctx.create_timer(timedelta.max)),
     (ValueError, lambda ctx: asyncio.get_running_loop().call_later(float("nan"), print)),
 ]
 
 
 @pytest.mark.parametrize(("error", "mistake"), MISTAKES)
-def test_trap_10_a_call_that_raises_takes_no_id_and_leaves_no_trace(error: type[Exception], mistake: Callable[[OrchestrationContext], object]) -> None:
+def test_trap_10_a_call_that_raises_takes_no_id_and_leaves_no_trace(
+    error: type[Exception], mistake: Callable[[OrchestrationContext], object]
+) -> None:
     async def mistaken(ctx: OrchestrationContext) -> None:
         with pytest.raises(error):
             mistake(ctx)
@@ -1087,7 +1145,7 @@ def test_trap_10_a_call_that_raises_takes_no_id_and_leaves_no_trace(error: type[
 
 LARGE = "x" * 200
 
-TOO_LARGE: list[Callable[[OrchestrationContext], object]] = [
+TOO_LARGE: list[Callable[[Any], object]] = [
     lambda ctx: ctx.call_activity(echo, LARGE),
     lambda ctx: ctx.call_sub_orchestrator("unknown", LARGE),
     lambda ctx: ctx.call_entity(EntityId("counter", "e"), "add", LARGE),
@@ -1101,7 +1159,9 @@ TOO_LARGE: list[Callable[[OrchestrationContext], object]] = [
 
 
 @pytest.mark.parametrize("command", TOO_LARGE)
-def test_trap_10_a_value_over_the_stores_limit_is_an_error_before_anything_is_asked_for(command: Callable[[OrchestrationContext], object]) -> None:
+def test_trap_10_a_value_over_the_stores_limit_is_an_error_before_anything_is_asked_for(
+    command: Callable[[OrchestrationContext], object],
+) -> None:
     async def large(ctx: OrchestrationContext, text: str = "") -> None:
         command(ctx)
 
@@ -1138,7 +1198,7 @@ def test_trap_11_cold_replay_yields_after_every_message() -> None:
     assert isinstance(replay, Generator)
     lengths = [again.history_length for _ in replay]
     assert len(lengths) == 501
-    assert all(later - sooner <= 2 for sooner, later in zip(lengths, lengths[1:], strict=False)), "a slice is one message and its commands"
+    assert all(later - sooner <= 2 for sooner, later in pairwise(lengths)), "a slice is one message and its commands"
     assert again.ending == live.ending
 
 
@@ -1157,8 +1217,6 @@ def test_trap_11_a_replay_that_is_given_up_halfway_can_be_closed() -> None:
 
 
 def test_trap_11_the_step_limit_is_for_one_message_not_for_a_history() -> None:
-    from durable_core.replay.machine import Limits
-
     async def long(ctx: OrchestrationContext) -> int:
         for i in range(100):
             await ctx.call_activity(square, i)

@@ -349,3 +349,21 @@ SELECT json_array(i.history_length, json((
   JOIN history AS h ON h.key = page.key
 )))
 FROM instance AS i WHERE i.id = :instance AND i.execution = coalesce(:execution, i.execution);
+
+-- ── checking ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+-- name: find_faults
+-- What must not be: kind of fault, where.
+SELECT 'message without instance', id FROM inbox WHERE target NOT IN (SELECT key FROM instance)
+UNION ALL SELECT 'task without instance', id FROM task WHERE instance NOT IN (SELECT key FROM instance)
+UNION ALL SELECT 'history without instance', key FROM history WHERE instance NOT IN (SELECT key FROM instance)
+UNION ALL SELECT 'detail without instance', instance || ' ' || kind FROM detail WHERE instance NOT IN (SELECT key FROM instance)
+UNION ALL SELECT 'key never given out', id FROM instance WHERE key > (SELECT last_key FROM hub)
+UNION ALL SELECT 'first_due_us', id FROM instance AS i
+  WHERE first_due_us IS NOT (SELECT min(visible_us) FROM inbox WHERE target = i.key)
+UNION ALL SELECT 'first_control_us', id FROM instance AS i
+  WHERE first_control_us IS NOT (SELECT min(visible_us) FROM inbox WHERE target = i.key AND control)
+UNION ALL SELECT 'hole in history', i.id || ' before event ' || h.first FROM history AS h JOIN instance AS i ON i.key = h.instance
+  WHERE h.first > 0 AND NOT EXISTS (SELECT 1 FROM history AS p WHERE p.instance = h.instance AND p.first + p.count = h.first)
+UNION ALL SELECT 'history_length', id FROM instance AS i
+  WHERE history_length <> coalesce((SELECT max(first + count) FROM history WHERE instance = i.key), 0);
