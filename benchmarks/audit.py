@@ -36,7 +36,7 @@ def audit(instance_id: str, history: Sequence[Event], activities: int, result: i
                 elif outstanding.pop(number) != payload:
                     problems.append(f"task {number} gave {payload} for another input")
             case _:
-                problems.append(f"there is a {event.type} in it")
+                problems.append(f"there is a {type(event).__name__} in it")
     if outstanding:
         problems.append(f"{len(outstanding)} tasks never completed")
     if sorted(scheduled) != list(range(1, activities + 1)):

@@ -1,7 +1,8 @@
 """What one turn of an orchestrator asks for.
 
-The *commands* are events themselves (``events.py``), since everything that an orchestrator asks for is also recorded. What is said here is how they leave the machine:
-a ``Turn`` is the machine's whole answer to some messages. It is data; writing it down durably is somebody else's job. Another machine, say one in another language, may produce it too.
+The *commands* are events themselves (``events.py``), since everything that an orchestrator asks for is also recorded. What is said here is
+how they leave the machine: a ``Turn`` is the machine's whole answer to some messages. It is data; writing it down durably is somebody
+else's job. Another machine, say one in another language, may produce it too.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ import enum
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, Protocol
 
-from attrs import field, frozen
+from msgspec import Struct
 
 from durable_core.errors import DurableError
 
@@ -92,8 +92,7 @@ ReusePolicy = Literal["error", "return_existing", "replace_ended", "terminate_an
 # ── what is written ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@frozen
-class Message:
+class Message(Struct, frozen=True, gc=False):
     """Something for an instance's inbox.
 
     ``id`` is unique within the hub and recognises a repeated submission. ``execution`` scopes it to one execution of the target (it is
@@ -113,16 +112,14 @@ class Message:
     creates: str | None = None
 
 
-@frozen
-class ParentRef:
+class ParentRef(Struct, frozen=True, gc=False):
     """Who started a child: enough to list children and to tell a parent's own child from a stranger's."""
 
     instance: str
     execution: str
 
 
-@frozen
-class NewTask:
+class NewTask(Struct, frozen=True, gc=False):
     """An activity to be run. ``id`` is never reused; a retry is a new task. ``claim`` leases it to the committing worker."""
 
     id: str
@@ -131,8 +128,7 @@ class NewTask:
     claim: bool = False
 
 
-@frozen
-class RecordUpdate:
+class RecordUpdate(Struct, frozen=True, gc=False):
     """What a turn changes on the instance record; None leaves a field as it is. A status of ``ENDED`` ends the execution."""
 
     status: InstanceStatus | None = None
@@ -141,16 +137,14 @@ class RecordUpdate:
     failure: bytes | None = None
 
 
-@frozen
-class NextExecution:
+class NextExecution(Struct, frozen=True, gc=False):
     """Continue-as-new: the same instance starts again as ``execution``; ``start`` is its first message (carried events inside)."""
 
     execution: str
     start: bytes
 
 
-@frozen
-class CreateInstance:
+class CreateInstance(Struct, frozen=True, gc=False):
     """Start an orchestration instance under a fresh ``execution`` id.
 
     The instance is PENDING and ``start`` (opaque) is handed out with every claim until a commit appends events. ``delay_us`` holds the
@@ -181,8 +175,7 @@ class CreateInstance:
     worker: str | None = None
 
 
-@frozen
-class SendMessage:
+class SendMessage(Struct, frozen=True, gc=False):
     """Put a message into its target's inbox.
 
     ``OK``; ``ENDED`` if the target has ended; ``GONE`` if there is no target (and the message may not create it) or its execution is
@@ -192,8 +185,7 @@ class SendMessage:
     message: Message
 
 
-@frozen
-class CommitTurn:
+class CommitTurn(Struct, frozen=True, gc=False):
     """One turn of one instance, all or nothing.
 
     Accepted iff (``execution``, ``epoch``, ``version``) is the instance's fence, also after its lease ended if nobody took it. On
@@ -251,8 +243,7 @@ class CommitTurn:
     hold_us: int = 0
 
 
-@frozen
-class CompleteTask:
+class CompleteTask(Struct, frozen=True, gc=False):
     """An activity has ended: delete the task and put ``message`` (id = the task's id, scoped to its execution) into its instance's inbox.
 
     ``GONE`` if there is no such task: completed before, settled, cancelled. An ended or replaced target drops the message; the task is
@@ -263,8 +254,7 @@ class CompleteTask:
     message: Message
 
 
-@frozen
-class Release:
+class Release(Struct, frozen=True, gc=False):
     """Give a claimed or held instance back without a commit. ``FENCED`` if (``execution``, ``epoch``) is not current, ``GONE`` if there
     is no instance, ``ALREADY_APPLIED`` if it is free.
 
@@ -282,8 +272,7 @@ class Release:
     uncount: bool = False
 
 
-@frozen
-class Purge:
+class Purge(Struct, frozen=True, gc=False):
     """Remove every trace of an instance. ``REJECTED`` unless it has ended or ``force`` is given (obituaries are then delivered); ``GONE``
     if missing.
 
@@ -294,8 +283,7 @@ class Purge:
     force: bool = False
 
 
-@frozen
-class AbandonWorker:
+class AbandonWorker(Struct, frozen=True, gc=False):
     """This incarnation is over: its leases are free at once. ``OK``, ``ALREADY_APPLIED`` if it was given up before, ``GONE`` if
     unknown."""
 
@@ -318,8 +306,7 @@ class OutcomeStatus(enum.Enum):
     """This command cannot be applied; ``error`` says why. The others of its batch were."""
 
 
-@frozen
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """The answer to one command; ``messages`` and ``more`` belong to an accepted ``CommitTurn``, ``turn`` to a ``CreateInstance`` with a
     worker."""
 
@@ -333,8 +320,7 @@ class Outcome:
 # ── what is leased ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@frozen
-class Selectors:
+class Selectors(Struct, frozen=True, gc=False):
     """What a worker knows, by name; entities by lower-cased entity name. Nobody is handed what it does not know."""
 
     orchestrators: frozenset[str] = frozenset()
@@ -342,8 +328,7 @@ class Selectors:
     entities: frozenset[str] = frozenset()
 
 
-@frozen
-class ClaimedTurn:
+class ClaimedTurn(Struct, frozen=True, gc=False):
     """A lease on an instance.
 
     ``messages`` are due and unconsumed, in order; at most ``Capabilities.messages_per_claim``, and every control message beyond (``more``
@@ -368,8 +353,7 @@ class ClaimedTurn:
     control_only: bool = False
 
 
-@frozen
-class ClaimedTask:
+class ClaimedTask(Struct, frozen=True, gc=False):
     """A lease on an activity task; ``attempt`` counts its claims, this one included."""
 
     id: str
@@ -380,8 +364,7 @@ class ClaimedTask:
     attempt: int
 
 
-@frozen
-class Claim:
+class Claim(Struct, frozen=True, gc=False):
     """``next_due_us`` is the hub time at which something not claimable now may become so (None: nothing scheduled)."""
 
     turns: tuple[ClaimedTurn, ...]
@@ -390,8 +373,7 @@ class Claim:
     next_due_us: int | None = None
 
 
-@frozen
-class Heartbeat:
+class Heartbeat(Struct, frozen=True, gc=False):
     """``alive`` is False if this incarnation was given up as dead within the dedup window: its leases are gone and it must not be used
     again. ``cancelled`` are tasks leased by it that were cancelled; each is told once."""
 
@@ -400,8 +382,7 @@ class Heartbeat:
     cancelled: tuple[str, ...] = ()
 
 
-@frozen
-class Wakeup:
+class Wakeup(Struct, frozen=True, gc=False):
     """A hint that something changed: work may be claimable, or (``ended``) somebody's waiting may be over."""
 
     ended: bool = False
@@ -410,8 +391,7 @@ class Wakeup:
 # ── what is read ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@frozen
-class InstanceRecord:
+class InstanceRecord(Struct, frozen=True, gc=False):
     """``start`` is the opaque first message of the current execution (the engine finds the input in it)."""
 
     instance: str
@@ -433,8 +413,7 @@ class InstanceRecord:
     parent: ParentRef | None = None
 
 
-@frozen
-class InstanceFilter:
+class InstanceFilter(Struct, frozen=True, gc=False):
     """All given conditions hold. Ranges are half-open ``[from, to)`` in hub microseconds. ``entities`` chooses between the two kinds of
     instance."""
 
@@ -449,16 +428,14 @@ class InstanceFilter:
     entities: bool = False
 
 
-@frozen
-class Page:
+class Page(Struct, frozen=True, gc=False):
     """``cursor`` continues after the last record; None at the end."""
 
     records: tuple[InstanceRecord, ...]
     cursor: str | None
 
 
-@frozen
-class HistoryRange:
+class HistoryRange(Struct, frozen=True, gc=False):
     """Rows of an execution's history from event number ``first`` on (0 is the first event; must be the start of a row).
 
     ``execution`` None is the current one. At least one row is returned if there is any; further ones while they fit into ``max_bytes``.
@@ -470,8 +447,7 @@ class HistoryRange:
     max_bytes: int = 4 << 20
 
 
-@frozen
-class HistoryRow:
+class HistoryRow(Struct, frozen=True, gc=False):
     """The events of one turn: numbers ``first`` to ``first + count - 1``."""
 
     first: int
@@ -479,8 +455,7 @@ class HistoryRow:
     payload: bytes
 
 
-@frozen
-class HistoryPage:
+class HistoryPage(Struct, frozen=True, gc=False):
     """``next`` is the ``first`` of the following page, None at the end. A missing instance or execution is an empty page."""
 
     rows: tuple[HistoryRow, ...]
@@ -490,8 +465,7 @@ class HistoryPage:
 # ── the protocol ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@frozen
-class Capabilities:
+class Capabilities(Struct, frozen=True, gc=False):
     """What a store can do. Declared ones are tested; undeclared ones must refuse."""
 
     durability: Literal["none", "process", "disk", "replicated"]
@@ -507,7 +481,7 @@ class Capabilities:
     """The hard limit of one payload. A larger one is ``REJECTED`` with ``PayloadTooLargeError``."""
     max_batch: int = 1_000
     messages_per_claim: int = 1_000
-    dedup_window_us: int = field(default=3_600_000_000)
+    dedup_window_us: int = 3_600_000_000
 
 
 class Backend(Protocol):

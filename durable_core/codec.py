@@ -1,47 +1,38 @@
-"""Events and messages as bytes: JSON, one object an event, ``type`` naming its class.
+"""Events and messages as bytes: JSON, one object an event, ``type`` naming its class; what has its default value is left out.
 
-msgspec writes and reads the event classes themselves, so there is nothing here to keep in step with ``events.py``: a
-new event is a line in its tables.
+msgspec writes and reads the event classes themselves, so there is nothing here to keep in step with ``events.py``: a new event is a line in
+its tables.
 
-Versions. A field with a default may be added to an event at any time: older code ignores it, newer code reads older
-events with the default. Any other change is a new event class, or the old one with a higher ``"v"`` (none means 1).
-Code that meets an event class or a ``"v"`` that it does not know raises ``StoreVersionError`` and changes nothing: a
-worker of the newer version will take the instance.
+Versions. A field with a default may be added to an event at any time: older code ignores it, newer code reads older events with the
+default. Any other change is a new event class. Code that meets a class that it does not know raises ``StoreVersionError`` and changes
+nothing: a worker of the newer version will take the instance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from durable_core.errors import PayloadError, StoreFormatError, StoreVersionError
-from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, Event, OperationRequested
+from durable_core.events import Event, OperationRequested
 
-__all__ = ["FORMAT_VERSION", "decode_event", "decode_events", "encode_event", "encode_events", "join_events"]
+T = TypeVar("T")
 
-FORMAT_VERSION = 1
-
-_CLASSES: dict[str, Any] = {cls.__name__: cls for cls in (*MESSAGE_EVENTS, *COMMAND_EVENTS, OperationRequested)}
 _dump = msgspec.json.Encoder().encode
-_load_object = msgspec.json.Decoder(dict[str, Any]).decode
-_load_array = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_load_object = msgspec.json.Decoder(Event | OperationRequested).decode
+_load_array = msgspec.json.Decoder(list[Event]).decode
 
 
 def encode_event(event: Event | OperationRequested) -> bytes:
-    try:
-        return _dump(event)
-    except ValueError as error:
-        raise _unwritable(event, error) from error
+    return _encode(event)
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
     """A JSON array: one history row."""
-    try:
-        return _dump(events)
-    except ValueError as error:
-        raise _unwritable(events, error) from error
+    return _encode(events)
 
 
 def join_events(encoded: Sequence[bytes]) -> bytes:
@@ -50,45 +41,41 @@ def join_events(encoded: Sequence[bytes]) -> bytes:
 
 
 def decode_event(data: bytes, at_us: int) -> Any:
-    """One event or message; ``at_us`` becomes the time at which it was applied, if it has one. Typed ``Any``: the
-    caller knows what it put there.
-    """
-    try:
-        raw = _load_object(data)
-    except msgspec.MsgspecError as error:
-        raise _damaged(error) from error
-    raw["at_us"] = at_us
-    return _revive(raw)
+    """One event or message; ``at_us`` becomes the time at which it was applied, if it has one. Typed ``Any``: the caller knows what it put
+    there."""
+    event = _decode(_load_object, data)
+    if hasattr(event, "at_us"):
+        force_setattr(event, "at_us", at_us)  # nobody else has seen this object
+    return event
 
 
 def decode_events(data: bytes) -> list[Event]:
     """The events of a history row."""
+    return _decode(_load_array, data)
+
+
+def _encode(what: Any) -> bytes:
     try:
-        raws = _load_array(data)
-    except msgspec.MsgspecError as error:
-        raise _damaged(error) from error
-    return [_revive(raw) for raw in raws]
+        return _dump(what)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise PayloadError(
+            f"a text of {type(what).__name__} cannot be stored: {error}; remove lone surrogates from names, tags and ids"
+        ) from error
 
 
-def _revive(raw: dict[str, Any]) -> Any:
-    name = raw.get("type")
-    if type(name) is not str:
-        raise _damaged("it has no type")
-    cls = _CLASSES.get(name)
-    if cls is None or raw.get("v", FORMAT_VERSION) != FORMAT_VERSION:
+def _decode(load: Callable[[bytes], T], data: bytes) -> T:
+    try:
+        return load(data)
+    except msgspec.ValidationError as error:
+        if not (str(error).startswith("Invalid value") and str(error).endswith(".type`")):
+            raise _damaged(error) from error
         raise StoreVersionError(
-            f"the store holds an event {name!r} (format {raw.get('v', FORMAT_VERSION)}) that this version of durable-core does not know: "
-            f"a newer one wrote it. Upgrade this program; until then a worker of the newer version has to run the instance"
-        )
-    try:
-        return msgspec.convert(raw, cls)
-    except msgspec.MsgspecError as error:
-        raise _damaged(error, name) from error
+            f"the store holds an event that this version of durable-core does not know ({error}): a newer one wrote it. Upgrade this program; until then a worker "
+            f"of the newer version has to run the instance"
+        ) from error
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise _damaged(error) from error
 
 
-def _damaged(error: object, name: str = "row") -> StoreFormatError:
-    return StoreFormatError(f"the store holds a damaged event ({name}): {error}. Restore it from a backup, or purge the instance")
-
-
-def _unwritable(event: object, error: Exception) -> PayloadError:
-    return PayloadError(f"a text of {type(event).__name__} cannot be stored: {error}; remove lone surrogates from names, tags and ids")
+def _damaged(error: Exception) -> StoreFormatError:
+    return StoreFormatError(f"the store holds a damaged event: {error}. Restore it from a backup, or purge the instance")

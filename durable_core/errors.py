@@ -36,9 +36,9 @@ store. Each message says which instance, what happened and what to do next.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from attrs import field, frozen
+from msgspec import Struct
 
 __all__ = [
     "ArgumentsError",
@@ -73,8 +73,7 @@ __all__ = [
 ]
 
 
-@frozen
-class FailureDetails:
+class FailureDetails(Struct, frozen=True, omit_defaults=True):
     """What is durably known of a failure; the exception object itself never leaves its process.
 
     ``type`` is the qualified name (``package.module.Class``; builtins without module), ``stack`` the formatted
@@ -87,7 +86,7 @@ class FailureDetails:
     message: str
     stack: str = ""
     inner: FailureDetails | None = None
-    properties: Mapping[str, str] = field(factory=dict)
+    properties: dict[str, str] = {}
     non_retriable: bool = False
     members: tuple[FailureDetails, ...] = ()
     member_count: int = 0

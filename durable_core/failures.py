@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_core.errors import FailureDetails, TaskFailedError, qualified_name
 
@@ -94,7 +94,7 @@ def _cut(details: FailureDetails, depth: int) -> FailureDetails | None:
         return None
     inner = details.inner and _cut(details.inner, depth - 1)
     members = [_cut(member, depth - 1) for member in details.members]
-    return evolve(details, inner=inner, members=tuple(member for member in members if member is not None))
+    return replace(details, inner=inner, members=tuple(member for member in members if member is not None))
 
 
 def _stack(exception: BaseException) -> str:

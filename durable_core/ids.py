@@ -5,6 +5,7 @@ from __future__ import annotations
 from durable_core.backend import ENTITY_PREFIX, MAX_ID_LENGTH
 from durable_core.errors import InvalidInstanceIdError
 
+
 def check_instance_id(instance_id: str) -> str:
     """The id itself, if a user may choose it. Raises ``InvalidInstanceIdError``."""
     if not isinstance(instance_id, str):
@@ -12,9 +13,13 @@ def check_instance_id(instance_id: str) -> str:
     if not instance_id:
         raise InvalidInstanceIdError("an instance id must not be empty; leave it out to get a fresh one")
     if len(instance_id) > MAX_ID_LENGTH:
-        raise InvalidInstanceIdError(f"an instance id may have {MAX_ID_LENGTH} characters, this one has {len(instance_id)}: {instance_id[:40]!r}…")
+        raise InvalidInstanceIdError(
+            f"an instance id may have {MAX_ID_LENGTH} characters, this one has {len(instance_id)}: {instance_id[:40]!r}…"
+        )
     if instance_id.startswith(ENTITY_PREFIX):
-        raise InvalidInstanceIdError(f"instance ids that start with {ENTITY_PREFIX!r} are reserved for entities: {instance_id!r}; choose another first character")
+        raise InvalidInstanceIdError(
+            f"instance ids that start with {ENTITY_PREFIX!r} are reserved for entities: {instance_id!r}; choose another first character"
+        )
     if not instance_id.isprintable():
         raise InvalidInstanceIdError(f"an instance id must be printable text: {instance_id!r}")
     return instance_id

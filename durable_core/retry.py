@@ -15,7 +15,8 @@ __all__ = ["LATEST_US", "RetryContext", "RetryPolicy", "microseconds"]
 
 @frozen
 class RetryContext:
-    """What a retry handler sees: the failure, the attempt that failed (from 1), and the recorded time since the first attempt was scheduled."""
+    """What a retry handler sees: the failure, the attempt that failed (from 1), and the recorded time since the first attempt was
+    scheduled."""
 
     failure: FailureDetails
     attempt: int
@@ -39,10 +40,11 @@ def _check_at_least_one(_: object, attribute: Any, value: float) -> None:
 class RetryPolicy:
     """How often and when a failed call is tried again.
 
-    ``max_number_of_attempts`` counts all attempts, the first included. The delay after attempt n is ``first_retry_interval * backoff_coefficient ** (n - 1)``, at most
-    ``max_retry_interval``. No attempt starts later than ``retry_timeout`` after the first was scheduled. ``non_retriable`` names exception types (classes or qualified names)
-    that end it at once, as does an exception with ``non_retriable = True``. ``handler`` decides instead of the arithmetic: False stops, True retries after
-    the computed delay, a timedelta after that delay; it must be deterministic.
+    ``max_number_of_attempts`` counts all attempts, the first included. The delay after attempt n is ``first_retry_interval *
+    backoff_coefficient ** (n - 1)``, at most ``max_retry_interval``. No attempt starts later than ``retry_timeout`` after the first was
+    scheduled. ``non_retriable`` names exception types (classes or qualified names) that end it at once, as does an exception with
+    ``non_retriable = True``. ``handler`` decides instead of the arithmetic: False stops, True retries after the computed delay, a timedelta
+    after that delay; it must be deterministic.
     """
 
     first_retry_interval: timedelta = field(default=timedelta(seconds=1), validator=_check_interval)
@@ -82,7 +84,8 @@ class RetryPolicy:
 
 
 LATEST_US = 253_402_300_799_000_000
-"""The last second that a datetime can name (microseconds since the epoch). Durable timers that would fire later fire then; stores hold no larger time."""
+"""The last second that a datetime can name (microseconds since the epoch). Durable timers that would fire later fire then; stores hold no
+larger time."""
 
 
 def microseconds(delta: timedelta) -> int:

@@ -1,6 +1,6 @@
 """Run the core's tests on every CPython of this machine that pyproject.toml claims, each with several hash seeds.
 
-Usage: .venv/bin/python tools/matrix.py [PYTEST_ARGUMENT...]     (default: tests/core, then replay between versions)
+Usage: .venv/bin/python tools/matrix.py [PYTEST_ARGUMENT...]     (default: tests/core, tests/golden, then replay between versions)
 
 Replay must not depend on the interpreter's version or on the order of a set: after the tests the histories that the programs of
 tests/core/replay leave on each version are replayed on every other. The version of .venv runs there; each other
@@ -100,7 +100,7 @@ def histories(version: str, python: Path, arguments: list[str | Path]) -> int:
 
 
 def main() -> int:
-    arguments = sys.argv[1:] or ["tests/core"]
+    arguments = sys.argv[1:] or ["tests/core", "tests/golden"]
     pythons = interpreters()
     cases = [(version, python, seed) for version, python in pythons.items() for seed in HASH_SEEDS]
     failures = 0

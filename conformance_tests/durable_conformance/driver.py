@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_conformance.harness import Harness
 from durable_core.backend import (
@@ -39,7 +39,7 @@ ALL = Selectors(frozenset({"orch", "other"}), frozenset({"act", "slow"}), frozen
 
 def after(turn: ClaimedTurn, **changes: Any) -> ClaimedTurn:
     """The fence of a held instance after an accepted commit of ``turn``."""
-    return evolve(turn, version=turn.version + 1, messages=(), **changes)
+    return replace(turn, version=turn.version + 1, messages=(), **changes)
 
 
 def ended(status: InstanceStatus = InstanceStatus.COMPLETED, output: bytes = b'"done"') -> RecordUpdate:

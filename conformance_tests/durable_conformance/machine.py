@@ -1,23 +1,23 @@
 """Random programs: the same commands to a store and to ``durable_core.hub``, compared after every step.
 
-The hub is the model, with one exception: which of the eligible instances a claim hands out is the store's choice. The choice is checked (everything handed out was
-eligible, nothing is withheld when something is) and then told to the model.
+The hub is the model, with one exception: which of the eligible instances a claim hands out is the store's choice. The choice is
+checked (everything handed out was eligible, nothing is withheld when something is) and then told to the model.
 
-Needs ``frozen_clock``: then store and model agree on every timestamp. Ids are few, so that commands meet; leases are never forgotten, so that each may
-commit at any later time.
+Needs ``frozen_clock``: then store and model agree on every timestamp. Ids are few, so that commands meet; leases are never
+forgotten, so that each may commit at any later time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from durable_conformance.harness import Harness
-from durable_conformance.recipes import BATCHES, IDS, TURNS, Known, Recipe, build, plain_turns
+from durable_conformance.recipes import BATCHES, IDS, MESSAGES, TURNS, Known, Recipe, build, plain_turns
 from durable_core.backend import (
     AbandonWorker,
     Backend,
@@ -46,14 +46,16 @@ OFFSETS_US = [1, 400_000, 600_000, 1_000_000, 5_000_000, 4_000_000_000]
 
 
 class HubMachine(RuleBasedStateMachine):
-    """Subclasses set ``new_harness``."""
+    """Subclasses say on what they run."""
 
-    new_harness: Callable[[], Harness]
+    @staticmethod
+    def new_harness() -> Harness:
+        raise NotImplementedError
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.harness = type(self).new_harness()
+        self.harness = self.new_harness()
         self.model = State(
             messages_per_claim=self.harness.capabilities.messages_per_claim,
             dedup_window_us=self.harness.capabilities.dedup_window_us,
@@ -101,6 +103,11 @@ class HubMachine(RuleBasedStateMachine):
         """What happens most."""
         self.apply(recipes, handle)
 
+    @rule(recipes=MESSAGES, worker=st.integers(0, 5))
+    def messages_and_a_claim(self, recipes: list[Recipe], worker: int) -> None:
+        self.apply(recipes, 0)
+        self.claim_everything(worker)
+
     @rule(hold_us=st.sampled_from([0, 500_000, 3_600_000_000]), handle=st.integers(0, 1))
     def everybody_finishes_a_turn(self, hold_us: int, handle: int) -> None:
         """Otherwise most instances would be claimed most of the time."""
@@ -115,14 +122,19 @@ class HubMachine(RuleBasedStateMachine):
     def claim_everything(self, worker: int) -> None:
         self.claim(worker, 50, 50, SELECTORS[0])
 
-    @rule(worker=st.integers(0, 5), turns=st.sampled_from([0, 1, 3, 50]), tasks=st.sampled_from([0, 1, 50]), selectors=st.sampled_from(SELECTORS))
+    @rule(
+        worker=st.integers(0, 5),
+        turns=st.sampled_from([0, 1, 3, 50]),
+        tasks=st.sampled_from([0, 1, 50]),
+        selectors=st.sampled_from(SELECTORS),
+    )
     def claim(self, worker: int, turns: int, tasks: int, selectors: Selectors) -> None:
         name, handle = self.workers[worker % len(self.workers)]
         self._reap(except_for=name)
         eligible = eligible_turns(self.model, name, selectors, self.now_us)
         open_tasks = eligible_tasks(self.model, name, selectors)
         claim_id = self.known.fresh("claim")
-        call = {"claim_id": claim_id, "turns": turns, "tasks": tasks, "selectors": selectors}
+        call: dict[str, Any] = {"claim_id": claim_id, "turns": turns, "tasks": tasks, "selectors": selectors}
         claim = self.run(self.handles[handle].claim(name, **call))
         self._check_choice(claim, name, selectors, eligible[:turns], open_tasks[:tasks])
         grant = Grant(name, claim_id, selectors, tuple(turn.instance for turn in claim.turns), tuple(task.id for task in claim.tasks))
@@ -248,7 +260,7 @@ class HubMachine(RuleBasedStateMachine):
         first = next((time_us for time_us in later if eligible_turns(self.model, worker, selectors, time_us)), None)
         if first is not None:
             assert claim.next_due_us is not None, f"something is due at {first}"
-            assert claim.now_us < claim.next_due_us <= first
+            assert claim.now_us < claim.next_due_us <= first, f"something is due at {first}, and nobody looks before {claim.next_due_us}"
 
 
 def _comparable(outcome: Outcome) -> tuple[object, ...]:

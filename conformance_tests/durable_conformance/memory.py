@@ -17,6 +17,7 @@ class MemoryHarness:
     """A store of its own in this process, whose clock stands still."""
 
     features = frozenset({"many_handles", "frozen_clock"})
+    kind: type[MemoryBackend] = MemoryBackend
 
     def __init__(self, url: str = "memory://") -> None:
         self._name = f"conformance-{next(_numbers)}"
@@ -44,4 +45,4 @@ class MemoryHarness:
         self._now_us += us
 
     def _new(self) -> MemoryBackend:
-        return MemoryBackend(self._name, clock_us=lambda: self._now_us)
+        return self.kind(self._name, clock_us=lambda: self._now_us)

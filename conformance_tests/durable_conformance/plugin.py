@@ -8,7 +8,7 @@ cannot be opened is an error of usage, never a skip. Tests that need what a stor
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    for spec in session.config.getoption("durable_backend"):
+    for spec in session.config.getoption("durable_backend") or ():
         _try_out(spec)
 
 
@@ -121,17 +121,17 @@ def _declared_by(spec: str) -> frozenset[str]:
 
 
 @pytest.fixture
-def durable_harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
+def durable_harness(request: pytest.FixtureRequest) -> Harness:
     """A new store of the kind under test. (Its handles are closed by whoever runs the test's loop: ``hub.opened``.)"""
     from durable_conformance.harness import factory_for
 
-    yield factory_for(request.param)()
+    return factory_for(request.param)()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure says which promise is broken."""
-    report: Any = yield
+    report = yield
     if report.failed:
         for mark in item.iter_markers("durable_property"):
             lines = [f"property {broken.number}, {broken.name}: {broken.text}" for broken in mark.args]

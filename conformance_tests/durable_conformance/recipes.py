@@ -1,14 +1,16 @@
 """Random commands for ``machine.py``.
 
-A recipe is plain data, so that hypothesis can shrink it; ``build`` fills in ids of what is there, so that many commands make sense, and some don't.
+A recipe is plain data, so that hypothesis can shrink it; ``build`` fills in ids of what is there, so that many commands make
+sense, and some don't.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from durable_core.backend import (
     ENDED,
@@ -28,10 +30,9 @@ from durable_core.backend import (
     Release,
     SendMessage,
 )
-
 from durable_core.hub import State
 
-__all__ = ["BATCHES", "IDS", "TURNS", "Known", "Recipe", "build", "plain_turns"]
+__all__ = ["BATCHES", "IDS", "MESSAGES", "TURNS", "Known", "Recipe", "build", "plain_turns"]
 
 IDS = ["a", "b", "c%", "@counter@k"]
 ORCHESTRATIONS = IDS[:3]
@@ -60,7 +61,14 @@ _creates = _recipe(
     parent=st.none() | st.sampled_from(ORCHESTRATIONS),
     obituary=st.none() | _ids,
 )
-_sends = _recipe("send", target=_recent, offset_us=_offset_us, control=st.sampled_from([False, False, True]), scoped=st.booleans(), again=st.booleans())
+_sends = _recipe(
+    "send",
+    target=_recent,
+    offset_us=_offset_us,
+    control=st.sampled_from([False, False, True]),
+    scoped=st.booleans(),
+    again=st.sampled_from([False, False, False, True]),
+)
 _commits = _recipe(
     "commit",
     lease=_recent,
@@ -74,7 +82,9 @@ _commits = _recipe(
     timers=st.lists(_offset_us, max_size=2),
     cancel_timers=st.lists(_recent, max_size=1),
     child=st.none() | st.sampled_from(ORCHESTRATIONS),
-    status=st.sampled_from([None] * 8 + [InstanceStatus.RUNNING, InstanceStatus.SUSPENDED, InstanceStatus.COMPLETED, InstanceStatus.FAILED]),
+    status=st.sampled_from(
+        [None] * 8 + [InstanceStatus.RUNNING, InstanceStatus.SUSPENDED, InstanceStatus.COMPLETED, InstanceStatus.FAILED]
+    ),
     again=st.sampled_from([False] * 5 + [True]),
     snapshot=st.sampled_from([None, None, b"", b"state"]),
     keep_tasks=st.booleans(),
@@ -96,6 +106,7 @@ _abandons = _recipe("abandon", lease=_recent)
 
 _any = st.one_of(_commits, _sends, _commits, _creates, _commits, _completes, _releases, _purges, _abandons)
 BATCHES = st.lists(_any, min_size=1, max_size=5)
+MESSAGES = st.lists(_sends, min_size=1, max_size=3)
 TURNS = st.lists(st.one_of(_commits, _completes), min_size=1, max_size=3)
 
 
@@ -120,7 +131,7 @@ class Known:
         for worker, turn in self.leases:
             row = self.model.instances.get(turn.instance)
             if row is not None and row.epoch == turn.epoch and row.status not in ENDED:
-                found.append((worker, evolve(turn, execution=row.execution, version=row.version)))
+                found.append((worker, replace(turn, execution=row.execution, version=row.version)))
         return found
 
     def unfinished(self, instance: str) -> list[str]:
@@ -143,7 +154,8 @@ def plain_turns(known: Known, hold_us: int) -> list[Command]:
 def build(recipe: Recipe, known: Known) -> Command | None:
     """The command, or None if it needs something that is not there yet."""
     name, fields = recipe
-    return _BUILD[name](known, **fields)
+    command: Command | None = _BUILD[name](known, **fields)
+    return command
 
 
 def _pick(items: list[Any], recent: int) -> Any:

@@ -26,8 +26,9 @@ Executor = Literal["thread", "process"]
 class ActivityContext:
     """Optional first parameter of an activity (annotate it with this class).
 
-    ``idempotency_key`` is the same for every delivery of this call, also after a crash: hand it to services that deduplicate. ``attempt`` counts deliveries of
-    this task, from 1; ``cancelled`` turns True when nobody waits for the result any more (an async activity is cancelled; a sync one should look).
+    ``idempotency_key`` is the same for every delivery of this call, also after a crash: hand it to services that deduplicate. ``attempt``
+    counts deliveries of this task, from 1; ``cancelled`` turns True when nobody waits for the result any more (an async activity is
+    cancelled; a sync one should look).
     """
 
     instance_id: str
@@ -53,13 +54,22 @@ class Activity(Generic[P, R]):
     Then one that takes an ``ActivityContext`` gets a stand-in, unless it is given one: the signature that type checkers see has none.
     """
 
-    def __init__(self, fn: Callable[..., Any], *, name: str, retry: RetryPolicy | None, timeout: timedelta | None, tags: dict[str, str] | None, executor: Executor) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str,
+        retry: RetryPolicy | None,
+        timeout: timedelta | None,
+        tags: dict[str, str] | None,
+        executor: Executor,
+    ) -> None:
         self.fn = fn
         self.name = name
         self.retry = retry
         self.timeout = timeout
         self.tags = tags
-        self.executor = executor
+        self.executor: Executor = executor
         self.is_async = inspect.iscoroutinefunction(fn)
         self.takes_context = _takes_context(fn)
         self.base: Activity[..., Any] = self
@@ -79,7 +89,14 @@ class Activity(Generic[P, R]):
         return self.fn(*args, **kwargs)
 
     def _copy(self, retry: RetryPolicy | None, timeout: timedelta | None, tags: dict[str, str] | None) -> Any:
-        copy = type(self)(self.fn, name=self.name, retry=retry or self.retry, timeout=timeout or self.timeout, tags=tags or self.tags, executor=self.executor)
+        copy = type(self)(
+            self.fn,
+            name=self.name,
+            retry=retry or self.retry,
+            timeout=timeout or self.timeout,
+            tags=tags or self.tags,
+            executor=self.executor,
+        )
         copy.base = self.base
         return copy
 
@@ -93,7 +110,9 @@ class AsyncActivity(Activity[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
 
-    def with_options(self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None) -> AsyncActivity[P, R]:
+    def with_options(
+        self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None
+    ) -> AsyncActivity[P, R]:
         """The same activity with other defaults, for calls whose arguments are to be checked exactly."""
         return self._copy(retry, timeout, tags)  # type: ignore[no-any-return]
 
@@ -104,7 +123,9 @@ class SyncActivity(Activity[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
 
-    def with_options(self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None) -> SyncActivity[P, R]:
+    def with_options(
+        self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None
+    ) -> SyncActivity[P, R]:
         """The same activity with other defaults, for calls whose arguments are to be checked exactly."""
         return self._copy(retry, timeout, tags)  # type: ignore[no-any-return]
 
@@ -118,7 +139,12 @@ def _takes_context(fn: Callable[..., Any]) -> bool:
 
 
 def make_activity(
-    fn: Callable[..., Any], *, name: str | None = None, retry: RetryPolicy | None = None, timeout: timedelta | None = None, executor: Executor = "thread"
+    fn: Callable[..., Any],
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: timedelta | None = None,
+    executor: Executor = "thread",
 ) -> Activity[..., Any]:
     """Raises ``RegistrationError`` for what cannot be an activity."""
     if isinstance(fn, Activity):
@@ -134,7 +160,9 @@ def make_activity(
     if executor not in ("thread", "process"):
         raise RegistrationError(f"activity {name!r}: executor must be 'thread' or 'process', got {executor!r}")
     if executor == "process" and (is_async or inspect.ismethod(fn) or "<locals>" in fn.__qualname__ or _takes_context(fn)):
-        raise RegistrationError(f"activity {name!r}: executor='process' needs a plain def at module level without ActivityContext, so that another process can import it")
+        raise RegistrationError(
+            f"activity {name!r}: executor='process' needs a plain def at module level without ActivityContext, so that another process can import it"
+        )
     kind = AsyncActivity if is_async else SyncActivity
     return kind(fn, name=name, retry=retry, timeout=timeout, tags=None, executor=executor)
 
@@ -144,7 +172,8 @@ class _AnyFirst:
 
 
 class ActivityDecorator(Protocol):
-    """``@activity`` and ``@activity(...)``. The first two overloads catch an untyped first parameter, which would otherwise match ``ActivityContext`` and lose an argument."""
+    """``@activity`` and ``@activity(...)``. The first two overloads catch an untyped first parameter, which would otherwise match
+    ``ActivityContext`` and lose an argument."""
 
     @overload
     def __call__(self, fn: Callable[Concatenate[_AnyFirst, P], Coroutine[Any, Any, R]], /) -> AsyncActivity[Concatenate[object, P], R]: ...  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
@@ -165,6 +194,7 @@ class ActivityDecorator(Protocol):
 
 
 def _activity(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Define an activity in a library; an engine learns of it by ``engine.register``. On the engine itself use ``@engine.activity``."""
     if fn is None:
         return lambda fn: make_activity(fn, **options)
     return make_activity(fn, **options)

@@ -69,7 +69,9 @@ class EntityDefinition:
 
     def state_hints(self) -> dict[str, Any]:
         hints = get_type_hints(self.cls, include_extras=True)
-        return {name: hint for name, hint in hints.items() if not name.startswith("_") and getattr(hint, "__origin__", None) is not _class_var()}
+        return {
+            name: hint for name, hint in hints.items() if not name.startswith("_") and getattr(hint, "__origin__", None) is not _class_var()
+        }
 
 
 def _class_var() -> Any:
@@ -114,6 +116,10 @@ def make_entity(cls: Any, *, name: str | None = None) -> EntityDefinition:
         if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     if required:
-        raise RegistrationError(f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state), but needs {', '.join(required)}; give defaults")
-    operations: dict[str, Callable[..., Any]] = {key: value for key, value in inspect.getmembers(cls, inspect.isfunction) if not key.startswith("_")}
+        raise RegistrationError(
+            f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state), but needs {', '.join(required)}; give defaults"
+        )
+    operations: dict[str, Callable[..., Any]] = {
+        key: value for key, value in inspect.getmembers(cls, inspect.isfunction) if not key.startswith("_")
+    }
     return EntityDefinition(cls, name, operations)

@@ -70,9 +70,12 @@ def make_orchestrator(fn: Callable[..., Any], *, name: str | None = None) -> Orc
 @overload
 def orchestrator(fn: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]], /) -> Orchestrator[P, O]: ...
 @overload
-def orchestrator(*, name: str | None = ...) -> Callable[[Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]]], Orchestrator[P, O]]: ...
+def orchestrator(
+    *, name: str | None = ...
+) -> Callable[[Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]]], Orchestrator[P, O]]: ...
 def orchestrator(fn: Any = None, /, *, name: str | None = None) -> Any:
-    """Define an orchestrator in a library; an engine learns of it by ``engine.register``. On the engine itself use ``@engine.orchestrator``."""
+    """Define an orchestrator in a library; an engine learns of it by ``engine.register``. On the engine itself use
+    ``@engine.orchestrator``."""
     if fn is None:
         return lambda fn: make_orchestrator(fn, name=name)
     return make_orchestrator(fn, name=name)

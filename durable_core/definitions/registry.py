@@ -1,6 +1,7 @@
 """What one engine knows, by name, bound to that engine's data converter.
 
-A definition is converter-free and may be shared by several engines; *binding* it compiles its encoders and decoders once, at first use, so that forward references to later classes work.
+A definition is converter-free and may be shared by several engines; *binding* it compiles its encoders and decoders once, at first use, so
+that forward references to later classes work.
 """
 
 from __future__ import annotations
@@ -66,7 +67,13 @@ class BoundActivity(_Bound):
     def with_options_of(self, activity: Activity[..., Any]) -> BoundActivity:
         """The same compiled callee under the options of a ``with_options`` copy."""
         copy = BoundActivity(activity, self._converter)
-        copy.__dict__.update(parameters=self.parameters, encode=self.encode, decode=self.decode, encode_result=self.encode_result, decode_result=self.decode_result)
+        copy.__dict__.update(
+            parameters=self.parameters,
+            encode=self.encode,
+            decode=self.decode,
+            encode_result=self.encode_result,
+            decode_result=self.decode_result,
+        )
         return copy
 
 
@@ -98,7 +105,13 @@ class BoundOrchestrator(_Bound):
 
     def with_options_of(self, orchestrator: Orchestrator[..., Any]) -> BoundOrchestrator:
         copy = BoundOrchestrator(orchestrator, self._converter)
-        copy.__dict__.update(parameters=self.parameters, encode=self.encode, decode=self.decode, encode_result=self.encode_result, decode_result=self.decode_result)
+        copy.__dict__.update(
+            parameters=self.parameters,
+            encode=self.encode,
+            decode=self.decode,
+            encode_result=self.encode_result,
+            decode_result=self.decode_result,
+        )
         return copy
 
 
@@ -127,7 +140,11 @@ class BoundOperation(_Bound):
 def _takes_entity_context(fn: Callable[..., Any]) -> bool:
     parameters = list(inspect.signature(fn).parameters.values())[1:2]
     annotation = parameters[0].annotation if parameters else None
-    return getattr(annotation, "__name__", annotation) == "EntityContext" if not isinstance(annotation, str) else annotation.rpartition(".")[2] == "EntityContext"
+    return (
+        getattr(annotation, "__name__", annotation) == "EntityContext"
+        if not isinstance(annotation, str)
+        else annotation.rpartition(".")[2] == "EntityContext"
+    )
 
 
 class BoundEntity:
@@ -144,7 +161,9 @@ class BoundEntity:
         name = operation if isinstance(operation, str) else getattr(operation, "__name__", "")
         bound = self._operations.get(name)
         if bound is None or (callable(operation) and bound.fn is not operation):
-            raise NotRegisteredError(f"entity {self.name!r} has no operation {name or operation!r}; it has: {', '.join(sorted(self._operations)) or 'none'}")
+            raise NotRegisteredError(
+                f"entity {self.name!r} has no operation {name or operation!r}; it has: {', '.join(sorted(self._operations)) or 'none'}"
+            )
         return bound
 
     def is_async(self, operation: str) -> bool:
@@ -154,7 +173,8 @@ class BoundEntity:
     @cached_property
     def _fields(self) -> dict[str, Any]:
         return {
-            name: compiled(self._converter, hint, f"attribute {name!r} of entity {self.name!r}") for name, hint in self.definition.state_hints().items()
+            name: compiled(self._converter, hint, f"attribute {name!r} of entity {self.name!r}")
+            for name, hint in self.definition.state_hints().items()
         }
 
     def encode_state(self, entity: Any) -> dict[str, str]:
@@ -186,9 +206,14 @@ class Registry:
     # ── registering ───────────────────────────────────────────────────────────────────────────────────────────
 
     def add(self, definition: Any) -> None:
-        """An activity, orchestrator or entity class; or a module, all of whose definitions are added. A plain ``async def`` or ``def`` is refused: decorate it."""
+        """An activity, orchestrator or entity class; or a module, all of whose definitions are added. A plain ``async def`` or ``def`` is
+        refused: decorate it."""
         if isinstance(definition, ModuleType):
-            found = [value for value in vars(definition).values() if isinstance(value, Activity | Orchestrator) or (inspect.isclass(value) and definition_of(value))]
+            found = [
+                value
+                for value in vars(definition).values()
+                if isinstance(value, Activity | Orchestrator) or (inspect.isclass(value) and definition_of(value))
+            ]
             if not found:
                 raise RegistrationError(f"module {definition.__name__!r} defines no activity, orchestrator or entity")
             for value in found:
@@ -248,7 +273,9 @@ class Registry:
             bound = self.activities.get(getattr(fn, "__name__", ""))
             if bound is not None and bound.fn == fn:
                 return bound
-        raise NotRegisteredError(f"{fn!r} is not an activity of this engine; decorate it with @engine.activity, or engine.register(...) what a library defines")
+        raise NotRegisteredError(
+            f"{fn!r} is not an activity of this engine; decorate it with @engine.activity, or engine.register(...) what a library defines"
+        )
 
     def orchestrator(self, fn: Any) -> BoundOrchestrator | UnknownOrchestrator:
         """What a client or ``ctx.call_sub_orchestrator`` was given: the decorated orchestrator, the function it decorates, or a name."""
@@ -257,13 +284,17 @@ class Registry:
         bound = self.orchestrators.get(str(getattr(fn, "name", getattr(fn, "__name__", ""))))
         if bound is not None and bound.fn in (fn, getattr(fn, "fn", None)):
             return bound if getattr(fn, "instance_id", None) is None else bound.with_options_of(fn)
-        raise NotRegisteredError(f"{fn!r} is not an orchestrator of this engine; decorate it with @engine.orchestrator, or engine.register(...) what a library defines")
+        raise NotRegisteredError(
+            f"{fn!r} is not an orchestrator of this engine; decorate it with @engine.orchestrator, or engine.register(...) what a library defines"
+        )
 
     def entity(self, cls: Any) -> BoundEntity:
         for bound in self.entities.values():
             if bound.definition.cls is cls or bound.name == cls:
                 return bound
-        raise NotRegisteredError(f"{cls!r} is not an entity of this engine; decorate it with @engine.entity, or engine.register(...) what a library defines")
+        raise NotRegisteredError(
+            f"{cls!r} is not an entity of this engine; decorate it with @engine.entity, or engine.register(...) what a library defines"
+        )
 
     # ── payloads ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -308,5 +339,7 @@ def _decoder(converter: DataConverter, hint: Any, where: str) -> Callable[[str |
 
 def _no_keywords(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     if kwargs:
-        raise PayloadError(f"{name!r} is called by name: its signature is unknown here, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position")
+        raise PayloadError(
+            f"{name!r} is called by name: its signature is unknown here, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position"
+        )
     return args

@@ -1,7 +1,7 @@
 """A check at registration: does an orchestrator's code name a clock or a source of randomness that differs on replay?
 
-It follows dotted global names in the bytecode, so aliases (``from random import choice as pick``) are found and look-alikes are not. It is a warning, not an error: the call may be
-harmless (in a branch that only logs).
+It follows dotted global names in the bytecode, so aliases (``from random import choice as pick``) are found and look-alikes are not. It is
+a warning, not an error: the call may be harmless (in a branch that only logs).
 """
 
 from __future__ import annotations
@@ -22,11 +22,19 @@ class DeterminismWarning(UserWarning):
 
 # module, attribute path → what to write instead
 _REPLACEMENTS = {
-    "datetime": {"datetime.now": "ctx.current_utc_datetime", "datetime.utcnow": "ctx.current_utc_datetime", "datetime.today": "ctx.current_utc_datetime", "date.today": "ctx.current_utc_datetime"},
-    "time": {name: "ctx.current_utc_datetime" for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")} | {"sleep": "asyncio.sleep or ctx.create_timer"},
-    "random": {name: "ctx.random" for name in ("random", "randint", "randrange", "choice", "choices", "shuffle", "sample", "uniform", "gauss", "getrandbits")},
+    "datetime": {
+        "datetime.now": "ctx.current_utc_datetime",
+        "datetime.utcnow": "ctx.current_utc_datetime",
+        "datetime.today": "ctx.current_utc_datetime",
+        "date.today": "ctx.current_utc_datetime",
+    },
+    "time": dict.fromkeys(("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"), "ctx.current_utc_datetime")
+    | {"sleep": "asyncio.sleep or ctx.create_timer"},
+    "random": dict.fromkeys(
+        ("random", "randint", "randrange", "choice", "choices", "shuffle", "sample", "uniform", "gauss", "getrandbits"), "ctx.random"
+    ),
     "uuid": {"uuid1": "ctx.new_uuid()", "uuid4": "ctx.new_uuid()"},
-    "secrets": {name: "ctx.random" for name in ("token_hex", "token_bytes", "token_urlsafe", "choice", "randbelow")},
+    "secrets": dict.fromkeys(("token_hex", "token_bytes", "token_urlsafe", "choice", "randbelow"), "ctx.random"),
     "os": {"urandom": "ctx.random", "getpid": "an activity"},
 }
 
@@ -40,7 +48,9 @@ def warn_of_wall_clock(fn: Callable[..., Any], name: str) -> None:
         for what, value, instead in suspects:
             if found is value or (found == value and type(found) is type(value)):
                 warnings.warn(
-                    f"orchestrator {name!r} names {what} ({code.co_filename}:{line}), which gives another value on replay; use {instead}", DeterminismWarning, stacklevel=4
+                    f"orchestrator {name!r} names {what} ({code.co_filename}:{line}), which gives another value on replay; use {instead}",
+                    DeterminismWarning,
+                    stacklevel=4,
                 )
 
 

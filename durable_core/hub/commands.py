@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_core.backend import (
     ENDED,
@@ -139,7 +139,7 @@ def release(state: State, command: Release, now_us: int) -> Decision:
         return tx.done(ANSWER[OutcomeStatus.ALREADY_APPLIED])
     shown = command.problem is not None or command.park
     tx.put(
-        evolve(
+        replace(
             row,
             holder=None,
             claimed=False,

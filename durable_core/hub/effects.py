@@ -12,31 +12,28 @@ from itertools import takewhile
 from operator import attrgetter
 from typing import Any
 
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 
 from durable_core.backend import HistoryRow
 from durable_core.hub.rows import DETAIL_KINDS, DetailKind, InstanceRow, MessageRow, State, TaskRow, WorkerRow
 
 
-class Effect:
+class Effect(Struct, frozen=True, gc=False):
     """One fact. ``absorb`` carries it out."""
-
-    __slots__ = ()
 
     def absorb(self, state: State) -> None:
         raise NotImplementedError
 
 
-@frozen
-class PutInstance(Effect):
+class PutInstance(Effect, frozen=True):
     row: InstanceRow
 
     def absorb(self, state: State) -> None:
         state.instances[self.row.id] = self.row
 
 
-@frozen
-class DropInstance(Effect):
+class DropInstance(Effect, frozen=True):
     """The row and its details."""
 
     id: str
@@ -47,8 +44,7 @@ class DropInstance(Effect):
             state.details.pop((self.id, kind), None)
 
 
-@frozen
-class PutDetail(Effect):
+class PutDetail(Effect, frozen=True):
     """None deletes. ``obituaries`` are encoded by ``encode_messages``."""
 
     instance: str
@@ -62,16 +58,14 @@ class PutDetail(Effect):
             state.details[self.instance, self.kind] = self.data
 
 
-@frozen
-class PutMessage(Effect):
+class PutMessage(Effect, frozen=True):
     row: MessageRow
 
     def absorb(self, state: State) -> None:
         state.inbox.setdefault(self.row.message.target, {})[self.row.message.id] = self.row
 
 
-@frozen
-class DropMessage(Effect):
+class DropMessage(Effect, frozen=True):
     target: str
     id: str
 
@@ -81,8 +75,7 @@ class DropMessage(Effect):
             del state.inbox[self.target]
 
 
-@frozen
-class DropInbox(Effect):
+class DropInbox(Effect, frozen=True):
     """All messages of an instance, or those scoped to one execution."""
 
     target: str
@@ -94,24 +87,21 @@ class DropInbox(Effect):
                 DropMessage(self.target, id).absorb(state)
 
 
-@frozen
-class PutTask(Effect):
+class PutTask(Effect, frozen=True):
     row: TaskRow
 
     def absorb(self, state: State) -> None:
         state.tasks[self.row.id] = self.row
 
 
-@frozen
-class DropTask(Effect):
+class DropTask(Effect, frozen=True):
     id: str
 
     def absorb(self, state: State) -> None:
         state.tasks.discard(self.id)
 
 
-@frozen
-class DropTasks(Effect):
+class DropTasks(Effect, frozen=True):
     """All tasks of an instance, or of one execution."""
 
     instance: str
@@ -123,8 +113,7 @@ class DropTasks(Effect):
                 state.tasks.discard(id)
 
 
-@frozen
-class AppendHistory(Effect):
+class AppendHistory(Effect, frozen=True):
     instance: str
     execution: str
     first: int
@@ -137,8 +126,7 @@ class AppendHistory(Effect):
         rows.append(HistoryRow(self.first, self.count, self.payload))
 
 
-@frozen
-class DropHistory(Effect):
+class DropHistory(Effect, frozen=True):
     """All rows of an instance, or of one execution."""
 
     instance: str
@@ -152,8 +140,7 @@ class DropHistory(Effect):
             state.history.pop(self.instance, None)
 
 
-@frozen
-class Remember(Effect):
+class Remember(Effect, frozen=True):
     """An id of a client's message or create, or of a dead incarnation, against repeated submissions."""
 
     id: str
@@ -164,8 +151,7 @@ class Remember(Effect):
         state.seen[self.id] = self.until_us
 
 
-@frozen
-class Forget(Effect):
+class Forget(Effect, frozen=True):
     """All remembered ids whose time is over (``until_us`` <= ``now_us``)."""
 
     now_us: int
@@ -176,16 +162,14 @@ class Forget(Effect):
             del state.seen[id]
 
 
-@frozen
-class PutWorker(Effect):
+class PutWorker(Effect, frozen=True):
     row: WorkerRow
 
     def absorb(self, state: State) -> None:
         state.workers[self.row.id] = self.row
 
 
-@frozen
-class DropWorker(Effect):
+class DropWorker(Effect, frozen=True):
     """Forget the incarnation; free its leases on instances (epochs stay) and tasks; delete its cancelled tasks."""
 
     id: str
@@ -193,16 +177,15 @@ class DropWorker(Effect):
     def absorb(self, state: State) -> None:
         state.workers.pop(self.id, None)
         for row in [row for row in state.instances.values() if row.holder == self.id]:
-            state.instances[row.id] = evolve(row, holder=None, claimed=False, hold_until_us=0)
+            state.instances[row.id] = replace(row, holder=None, claimed=False, hold_until_us=0)
         for task in [task for task in state.tasks.values() if task.worker == self.id]:
             if task.cancelled:
                 state.tasks.discard(task.id)
             else:
-                state.tasks[task.id] = evolve(task, worker=None)
+                state.tasks[task.id] = replace(task, worker=None)
 
 
-@frozen
-class Advance(Effect):
+class Advance(Effect, frozen=True):
     """The hub's counters: the last epoch and the last position given out, and the clock."""
 
     epoch: int

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import evolve, frozen
+from msgspec import Struct
+from msgspec.structs import replace
 
 from durable_core.backend import AbandonWorker, Claim, ClaimedTask, ClaimedTurn, Heartbeat, OutcomeStatus, Selectors
 from durable_core.hub.effects import DropTask, DropWorker, Effect, Forget, PutTask, PutWorker
@@ -20,8 +21,7 @@ from durable_core.hub.rows import InstanceRow, MessageRow, State, TaskRow, Worke
 from durable_core.hub.transaction import ANSWER, Decision, Transaction
 
 
-@frozen
-class Grant:
+class Grant(Struct, frozen=True, gc=False):
     """Lease these instances and tasks, which the store chose among the eligible ones, to a worker. Those that are not eligible are passed
     over."""
 
@@ -32,8 +32,7 @@ class Grant:
     tasks: tuple[str, ...]
 
 
-@frozen
-class Beat:
+class Beat(Struct, frozen=True, gc=False):
     """Register the worker, or keep it alive for ``ttl_us``; give up those whose time is over."""
 
     worker: str
@@ -82,9 +81,9 @@ def grant(state: State, command: Grant, now_us: int) -> tuple[Claim, list[Effect
 def _lease(tx: Transaction, row: InstanceRow, worker: str) -> InstanceRow:
     """Mark a turn of the instance as out with ``worker``, under a new epoch and attempt unless it is the holder's own."""
     if is_own(row, worker, tx.now_us):
-        row = evolve(row, claimed=True, hold_until_us=0)
+        row = replace(row, claimed=True, hold_until_us=0)
     else:
-        row = evolve(row, holder=worker, claimed=True, hold_until_us=0, epoch=tx.next_epoch(), attempt=row.attempt + 1)
+        row = replace(row, holder=worker, claimed=True, hold_until_us=0, epoch=tx.next_epoch(), attempt=row.attempt + 1)
     tx.put(row)
     return row
 
@@ -116,7 +115,7 @@ def _granted_turn(tx: Transaction, row: InstanceRow, selectors: Selectors) -> Cl
 
 
 def _lease_task(tx: Transaction, row: TaskRow, worker: str) -> ClaimedTask:
-    row = evolve(row, worker=worker, attempt=row.attempt + 1)
+    row = replace(row, worker=worker, attempt=row.attempt + 1)
     tx.effects.append(PutTask(row))
     return _claimed_task(row)
 
@@ -142,7 +141,7 @@ def beat(state: State, command: Beat, now_us: int) -> tuple[Heartbeat, list[Effe
         if other.until_us <= tx.now_us and other.id != command.worker:
             _give_up(tx, other.id)
     last = worker or WorkerRow(command.worker, 0)
-    tx.effects.append(PutWorker(evolve(last, until_us=tx.now_us + command.ttl_us)))
+    tx.effects.append(PutWorker(replace(last, until_us=tx.now_us + command.ttl_us)))
     cancelled = tuple(row.id for row in state.tasks.values() if row.cancelled and row.worker == command.worker)
     tx.effects += map(DropTask, cancelled)
     tx.effects.append(Forget(tx.now_us))

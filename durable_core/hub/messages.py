@@ -6,7 +6,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 
-from attrs import asdict
+from msgspec.structs import asdict
 
 from durable_core.backend import Message
 

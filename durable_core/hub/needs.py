@@ -6,17 +6,7 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-from durable_core.backend import (
-    AbandonWorker,
-    Command,
-    CommitTurn,
-    CompleteTask,
-    CreateInstance,
-    Message,
-    Purge,
-    Release,
-    SendMessage,
-)
+from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTask, CreateInstance, Message, Purge, Release, SendMessage
 from durable_core.hub.leases import Beat, Grant, tombstone
 from durable_core.hub.messages import decode_messages
 from durable_core.hub.rows import DetailKind, State

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from attrs import define, field, frozen
+from attrs import define, field
+from msgspec import Struct
 
 from durable_core.backend import ENTITY_PREFIX, HistoryRow, InstanceStatus, Message, ParentRef
 
@@ -14,8 +15,7 @@ DetailKind = Literal["start", "custom_status", "output", "failure", "snapshot", 
 DETAIL_KINDS: tuple[DetailKind, ...] = get_args(DetailKind)
 
 
-@frozen
-class InstanceRow:
+class InstanceRow(Struct, frozen=True, gc=False):
     """``claimed``: a turn is out (with ``holder``). ``hold_until_us`` counts only when it is not. ``not_before_us``: delayed start or
     back-off.
 
@@ -51,8 +51,7 @@ class InstanceRow:
         return self.history_length == 0 and not self.is_entity
 
 
-@frozen
-class MessageRow:
+class MessageRow(Struct, frozen=True, gc=False):
     """``position``: the hub-wide order of arrival. ``visible_us``: its due time, or its arrival if that was later.
 
     An inbox is handed out in order of (``visible_us``, ``position``): what became visible first comes first, so that a completion which
@@ -64,8 +63,7 @@ class MessageRow:
     message: Message
 
 
-@frozen
-class TaskRow:
+class TaskRow(Struct, frozen=True, gc=False):
     """``cancelled``: gone for its instance; the row waits for the heartbeat of the worker that runs it."""
 
     id: str
@@ -80,8 +78,7 @@ class TaskRow:
     cancelled: bool = False
 
 
-@frozen
-class WorkerRow:
+class WorkerRow(Struct, frozen=True, gc=False):
     """An incarnation. ``claim_id``, ``turns`` and ``tasks`` are its last claim, so that a repeated one returns the same items."""
 
     id: str

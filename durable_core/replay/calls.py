@@ -1,7 +1,8 @@
 """Calls that consist of more than one command: retries and timeouts, as callback state machines.
 
-They react to a completion synchronously, within the application of its message, so the next attempt's command directly follows the failure in the history, whatever else
-the orchestrator does. Each attempt has a new id: a late result of an earlier attempt finds nobody waiting under its id and is dropped.
+They react to a completion synchronously, within the application of its message, so the next attempt's command directly follows the failure
+in the history, whatever else the orchestrator does. Each attempt has a new id: a late result of an earlier attempt finds nobody waiting
+under its id and is dropped.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class RetryingCall:
     ``task`` is what the orchestrator awaits; it outlives the attempts.
     """
 
-    def __init__(self, execution: Execution, kind: CommandKind, policy: RetryPolicy, task: DurableTask[Any], schedule: Callable[[int, Waiter], int]) -> None:
+    def __init__(
+        self, execution: Execution, kind: CommandKind, policy: RetryPolicy, task: DurableTask[Any], schedule: Callable[[int, Waiter], int]
+    ) -> None:
         self._execution = execution
         self._kind: CommandKind = kind
         self._policy = policy
@@ -95,6 +98,7 @@ class _Deadline:
 
 
 def limit_duration(execution: Execution, task: DurableTask[Any], duration_us: int, what: str) -> None:
-    """Fail ``task`` with ``TaskTimeoutError`` after this time, giving up whatever it has outstanding. A task that ends in time takes the timer back."""
+    """Fail ``task`` with ``TaskTimeoutError`` after this time, giving up whatever it has outstanding. A task that ends in time takes the
+    timer back."""
     if not task.done():
         _Deadline(execution, task, execution.now_us + max(1, duration_us), f"{what} did not end within {duration_us / 1e6:g} s")

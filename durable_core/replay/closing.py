@@ -1,8 +1,8 @@
 """Ending an execution's life in memory: after its last event, on eviction, or after a problem.
 
-Live tasks are cancelled, newest first, so that ``finally`` blocks and ``except CancelledError`` run now, on this thread, and not whenever the garbage collector finds them.
-Nothing that they ask for any more is recorded. Code that refuses to end is closed by force; what survives even that is kept on a list for ever, since
-letting it be collected would run it again.
+Live tasks are cancelled, newest first, so that ``finally`` blocks and ``except CancelledError`` run now, on this thread, and not whenever
+the garbage collector finds them. Nothing that they ask for any more is recorded. Code that refuses to end is closed by force; what survives
+even that is kept on a list for ever, since letting it be collected would run it again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def close_loop(loop: DeterministicLoop, what: str) -> None:
         _close_tasks(loop, what)
         for generator in loop.generators:
             _close_generator(loop, generator, what)
-        LEAKED.extend(task.get_coro() for task in loop.tasks)  # started by what was being closed, again and again
+        for task in loop.tasks:  # started by what was being closed, again and again
+            _keep_for_ever(task.get_coro())
     loop.discard_ready()
     loop.close()
     loop.generators.clear()  # after closing: what is dropped now must not be finalised by a task
@@ -68,8 +69,9 @@ def _close_tasks(loop: DeterministicLoop, what: str) -> None:
 
 
 def _close_by_force(loop: DeterministicLoop, coroutine: Any, what: str) -> None:
-    # Closing the outermost coroutine lets go of the inner ones. If one of them refuses to end it is that one that must not be let go: dropping it would run it again.
-    running = [generator for generator in loop.generators if generator.ag_running]
+    # Closing the outermost coroutine lets go of the inner ones. If one of them refuses to end it is that one that must not be let go:
+    # dropping it would run it again.
+    running = [generator for generator in loop.generators if getattr(generator, "ag_running", False)]
     parts = [part for root in (coroutine, *running) for part in await_chain(root)]
     outer = loop.enter()
     try:
@@ -99,6 +101,18 @@ def _keep(parts: list[Any], what: str, why: object) -> None:
     alive = [part for part in parts if frame_of(part) is not None]
     if alive:
         _logger.warning("%s could not be ended (%r); it is kept in memory and never run again", what, why)
-        LEAKED.extend(alive)
+        for part in alive:
+            _keep_for_ever(part)
     else:
         _logger.warning("%s raised %r while being ended", what, why)
+
+
+def _keep_for_ever(thing: object) -> None:
+    """A list is not for ever: the interpreter empties it when it ends, and code that swallows everything and loops would keep the process
+    from ending. So there is one reference more, which nobody owns."""
+    LEAKED.append(thing)
+    try:
+        from ctypes import py_object, pythonapi
+    except ImportError:  # a Python built without it has the list
+        return
+    pythonapi.Py_IncRef(py_object(thing))

@@ -1,6 +1,7 @@
 """``OrchestrationContext``: what an orchestrator may ask for.
 
-Each method encodes its arguments first (a call that raises leaves no trace), then takes an id, then issues one command. Nothing here does I/O; everything goes through the ``Execution``.
+Each method encodes its arguments first (a call that raises leaves no trace), then takes an id, then issues one command. Nothing here does
+I/O; everything goes through the ``Execution``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 import random
 from asyncio import events
 from collections.abc import Callable, Coroutine
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import UUID
 
@@ -35,7 +36,7 @@ O = TypeVar("O")  # noqa: E741
 E = TypeVar("E")
 Ts = TypeVarTuple("Ts")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CallOptions(TypedDict, total=False):
@@ -125,7 +126,9 @@ class OrchestrationContext:
     @overload
     def call_activity(self, fn: Activity[P, R], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
     @overload
-    def call_activity(self, fn: Callable[[*Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **options: Unpack[CallOptions]) -> DurableTask[R]: ...
+    def call_activity(
+        self, fn: Callable[[*Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **options: Unpack[CallOptions]
+    ) -> DurableTask[R]: ...
     @overload
     def call_activity(self, fn: Callable[[*Ts], R], /, *args: *Ts, **options: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
@@ -137,8 +140,9 @@ class OrchestrationContext:
     ) -> Any:
         """Run an activity, at least once, and await its result.
 
-        ``fn`` is the activity, or its name (then give ``return_type`` to have the result typed and checked). ``timeout`` covers the whole call, queueing and retries included
-        (``TaskTimeoutError``). A failure raises ``TaskFailedError``. Raises at once: ``NotRegisteredError``, ``ArgumentsError``, ``PayloadError``.
+        ``fn`` is the activity, or its name (then give ``return_type`` to have the result typed and checked). ``timeout`` covers the whole
+        call, queueing and retries included (``TaskTimeoutError``). A failure raises ``TaskFailedError``. Raises at once:
+        ``NotRegisteredError``, ``ArgumentsError``, ``PayloadError``.
         """
         execution = self._active()
         callee = execution.registry.activity(fn)
@@ -191,12 +195,21 @@ class OrchestrationContext:
     @overload
     def call_sub_orchestrator(self, fn: str, /, *args: Any, **options: Unpack[ChildOptions]) -> DurableTask[Any]: ...
     def call_sub_orchestrator(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
-        self, fn: Any, /, *args: Any, return_type: Any = None, instance_id: Any = None, retry: Any = None, tags: Any = None, timeout: Any = None, **kw: Any
+        self,
+        fn: Any,
+        /,
+        *args: Any,
+        return_type: Any = None,
+        instance_id: Any = None,
+        retry: Any = None,
+        tags: Any = None,
+        timeout: Any = None,
+        **kw: Any,
     ) -> Any:
         """Start another orchestration as a child and await its result.
 
-        Without ``instance_id`` the child's id is derived from this execution's. An id that is taken by anybody but an ended child of this parent fails the call. Cancelling the call
-        terminates the child. Errors as for ``call_activity``.
+        Without ``instance_id`` the child's id is derived from this execution's. An id that is taken by anybody but an ended child of this
+        parent fails the call. Cancelling the call terminates the child. Errors as for ``call_activity``.
         """
         execution = self._active()
         callee = execution.registry.orchestrator(fn)
@@ -221,14 +234,17 @@ class OrchestrationContext:
     # ── timers, events ────────────────────────────────────────────────────────────────────────────────────────
 
     def create_timer(self, fire_at: datetime | timedelta) -> DurableTask[None]:
-        """A durable timer: at a time (aware), or after a while. ``asyncio.sleep`` is the same for short. A time in the past fires at once."""
+        """A durable timer: at a time (aware), or after a while. ``asyncio.sleep`` is the same for short. A time in the past fires at
+        once."""
         execution = self._active()
         if isinstance(fire_at, timedelta):
             due_us = execution.now_us + microseconds(fire_at)
         elif not isinstance(fire_at, datetime):
             raise TypeError(f"create_timer needs a timedelta or an aware datetime, got {fire_at!r}; for seconds write asyncio.sleep(...)")
         elif fire_at.tzinfo is None:
-            raise ValueError(f"create_timer needs an aware datetime, got the naive {fire_at!r}; say which time zone, e.g. ctx.current_utc_datetime + timedelta(...)")
+            raise ValueError(
+                f"create_timer needs an aware datetime, got the naive {fire_at!r}; say which time zone, e.g. ctx.current_utc_datetime + timedelta(...)"
+            )
         else:
             due_us = microseconds(fire_at - _EPOCH)
         if due_us > LATEST_US:
@@ -242,13 +258,17 @@ class OrchestrationContext:
     @overload
     def wait_for_external_event(self, name: str, *, timeout: timedelta | None = ...) -> DurableTask[Any]: ...
     def wait_for_external_event(self, name: str, *, return_type: Any = None, timeout: timedelta | None = None) -> Any:
-        """Wait for the next event of this name (case-insensitive) that nobody else waits for; events that came earlier are buffered. ``timeout`` raises ``TaskTimeoutError``."""
+        """Wait for the next event of this name (case-insensitive) that nobody else waits for; events that came earlier are buffered.
+        ``timeout`` raises ``TaskTimeoutError``."""
         execution = self._active()
         if not name:
             raise ValueError("an event name must not be empty")
         _check_options(None, timeout)
         task: DurableTask[Any] = DurableTask(
-            loop=execution.loop, name=name, decode=execution.registry.decoder(return_type if return_type is not None else Any), on_cancel=execution.external_events.give_up
+            loop=execution.loop,
+            name=name,
+            decode=execution.registry.decoder(return_type if return_type is not None else Any),
+            on_cancel=execution.external_events.give_up,
         )
         execution.external_events.wait(task)
         if timeout is not None:
@@ -302,10 +322,19 @@ class OrchestrationContext:
         execution.registry.check_size(text, f"the input of {callee.name!r}")
         execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, callee.name, text, arity))
 
-    def _send_operation(self, id: EntityId, operation: str, text: str | None, arity: int, decode: Callable[[str | None], Any]) -> DurableTask[Any]:
+    def _send_operation(
+        self, id: EntityId, operation: str, text: str | None, arity: int, decode: Callable[[str | None], Any]
+    ) -> DurableTask[Any]:
         execution = self._execution
         number = execution.next_number("entity")
-        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=f"{id.name}.{operation}", kind="entity", task_id=number, decode=decode, on_cancel=execution.cancel_call)
+        task: DurableTask[Any] = DurableTask(
+            loop=execution.loop,
+            name=f"{id.name}.{operation}",
+            kind="entity",
+            task_id=number,
+            decode=decode,
+            on_cancel=execution.cancel_call,
+        )
         if execution.command(EntityCalled(number, id.instance_id, operation, text, arity)):
             execution.expect_reply("entity", number, task)
         return task
@@ -320,7 +349,8 @@ class OrchestrationContext:
         execution.set_custom_status(text)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> None:
-        """When this function returns, start again from the top with these arguments and an empty history. Events that nobody waited for are carried over, in order."""
+        """When this function returns, start again from the top with these arguments and an empty history. Events that nobody waited for are
+        carried over, in order."""
         execution = self._active()
         text, arity = execution.orchestrator.encode(args, kwargs)
         execution.registry.check_size(text, f"the input of {execution.name!r}")

@@ -44,7 +44,8 @@ def when_all(tasks: Iterable[Awaitable[T]], /) -> DurableTask[list[T]]: ...
 def when_all(*tasks: Any) -> Any:
     """Wait for *every* task, then give their results in argument order, or raise the first failure in argument order.
 
-    Unlike ``asyncio.gather``, which raises as soon as one fails while the others go on. An iterable gives a list, several arguments a tuple.
+    Unlike ``asyncio.gather``, which raises as soon as one fails while the others go on. An iterable gives a list, several arguments a
+    tuple.
     """
     as_tuple = len(tasks) > 1
     loop, futures = _futures(tasks, "when_all")
@@ -88,6 +89,8 @@ def _failure(future: Any) -> BaseException:
 def when_any(*tasks: DurableTask[T]) -> DurableTask[DurableTask[T]]: ...
 @overload
 def when_any(tasks: Iterable[DurableTask[T]], /) -> DurableTask[DurableTask[T]]: ...
+@overload
+def when_any(*tasks: DurableTask[Any]) -> DurableTask[DurableTask[Any]]: ...  # of different types: a call and a timer
 def when_any(*tasks: Any) -> Any:
     """Wait for the task that ends first, and give that *task*, failed or not: await it for its result. The others go on."""
     loop, futures = _futures(tasks, "when_any")

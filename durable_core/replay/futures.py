@@ -1,9 +1,9 @@
 """Futures and tasks whose order in a set is the same on every run.
 
-``asyncio.wait`` returns sets and ``TaskGroup`` cancels by iterating one. A set iterates by hash, and a default hash is an address, so the order of
-wake-ups (and with it the history) would change from run to run. Ours hash to *digest of the execution id + a number per execution*: the number gives the order,
-the digest keeps thousands of cached executions from colliding in asyncio's process-wide set of all tasks. Equality stays identity.
-The hash must be there before ``super().__init__()``, which already puts a task into that set.
+``asyncio.wait`` returns sets and ``TaskGroup`` cancels by iterating one. A set iterates by hash, and a default hash is an address, so the
+order of wake-ups (and with it the history) would change from run to run. Ours hash to *digest of the execution id + a number per
+execution*: the number gives the order, the digest keeps thousands of cached executions from colliding in asyncio's process-wide set of all
+tasks. Equality stays identity. The hash must be there before ``super().__init__()``, which already puts a task into that set.
 """
 
 from __future__ import annotations
@@ -39,11 +39,14 @@ class DeterministicFuture(asyncio.Future[Any]):
 
 
 class DeterministicTask(asyncio.Task[Any]):
-    """``wraps`` is the future that the task was made to await, if it was made of one. ``collectors`` counts the gathers, waits and groups that will look at how it ended."""
+    """``wraps`` is the future that the task was made to await, if it was made of one. ``collectors`` counts the gathers, waits and groups
+    that will look at how it ended."""
 
     __slots__ = ("_order", "collectors", "wraps")
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, wraps: asyncio.Future[Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, wraps: asyncio.Future[Any] | None = None, **kwargs: Any
+    ) -> None:
         self._order = loop.next_order()
         self.collectors = 0
         self.wraps = wraps
@@ -72,7 +75,8 @@ def _is_collector(callback: Any) -> bool:
 if TYPE_CHECKING:
 
     class _DurableTaskBase(asyncio.Future[R], Coroutine[Any, Any, R]):
-        """To type checkers a future that is also a coroutine, so that ``TaskGroup.create_task`` takes it: our loop's ``create_task`` does."""
+        """To type checkers a future that is also a coroutine, so that ``TaskGroup.create_task`` takes it: our loop's ``create_task``
+        does."""
 
         _order: int
 
@@ -93,7 +97,8 @@ else:
 class DurableTask(_DurableTaskBase[R]):
     """What every ``ctx.call_…`` returns: an awaitable that can be awaited again, gathered, put into a ``TaskGroup``, and cancelled.
 
-    ``name`` is what was called and ``task_id`` its number among the calls of its kind (with retries: of the last attempt; 0 for waits that leave no command).
+    ``name`` is what was called and ``task_id`` its number among the calls of its kind (with retries: of the last attempt; 0 for waits that
+    leave no command).
     """
 
     __slots__ = ("_decode", "_on_cancel", "kind", "name", "task_id")
@@ -109,7 +114,7 @@ class DurableTask(_DurableTaskBase[R]):
         on_cancel: Callable[[DurableTask[Any]], None] | None = None,
     ) -> None:
         self.name = name
-        self.kind = kind
+        self.kind: CommandKind | None = kind
         self.task_id = task_id
         self._decode = decode
         self._on_cancel = on_cancel
@@ -169,8 +174,8 @@ class DurableTask(_DurableTaskBase[R]):
 def order_gather_futures() -> None:
     """Give ``asyncio.gather``'s outer future, which asyncio makes itself, an order too (only on our loop; idempotent).
 
-    Its class is private to asyncio and its hash an address; there is no hook to replace the class from a loop. The number is given at the first
-    hash, that is when deterministic code first puts the future into a set.
+    Its class is private to asyncio and its hash an address; there is no hook to replace the class from a loop. The number is given at the
+    first hash, that is when deterministic code first puts the future into a set.
     """
     gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
     if gathering.__hash__ is not _gathering_hash:
@@ -182,6 +187,8 @@ def _gathering_hash(future: Any) -> int:
     if not hasattr(loop, "next_order"):
         return object.__hash__(future)
     order: int | None = getattr(future, "_order", None)  # not __dict__: futures of the C class have one but do not show it
-    if order is None:
-        order = future._order = loop.next_order()
-    return order
+    if order is not None:
+        return order
+    fresh: int = loop.next_order()
+    future._order = fresh
+    return fresh

@@ -10,13 +10,14 @@ __all__ = ["ReplaySafeLogger"]
 
 
 class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """Records carry ``instance_id`` and ``orchestrator``. A line is logged again if the process dies between the line and the commit of its turn."""
+    """Records carry ``instance_id`` and ``orchestrator``. A line is logged again if the process dies between the line and the commit of its
+    turn."""
 
     def __init__(self, logger: logging.Logger, extra: dict[str, object], replaying: Callable[[], bool]) -> None:
         super().__init__(logger, extra)
         self._replaying = replaying
 
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
         return not self._replaying() and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:

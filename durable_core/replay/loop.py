@@ -1,14 +1,16 @@
 """The deterministic event loop: a real ``asyncio.AbstractEventLoop`` without I/O, threads or a clock of its own.
 
-An orchestrator runs on one of these, one loop per execution. ``asyncio``'s own machinery (tasks, ``gather``, ``timeout``, ``TaskGroup``, locks, queues) does the
-rest, since it needs only ``call_soon``, ``call_at``, ``create_future`` and ``create_task``. Determinism comes from four facts:
+An orchestrator runs on one of these, one loop per execution. ``asyncio``'s own machinery (tasks, ``gather``, ``timeout``, ``TaskGroup``,
+locks, queues) does the rest, since it needs only ``call_soon``, ``call_at``, ``create_future`` and ``create_task``. Determinism comes from
+four facts:
 
 * ready handles run strictly first in, first out;
 * time is the recorded time of the message being applied, and ``call_later`` creates a durable timer;
 * whatever leaves the loop (sockets, executors, subprocesses, other threads) raises at once;
 * futures and tasks have an order of their own (``futures.py``).
 
-``drain`` runs until nothing is ready. It must be called from a plain callback or a thread, not from within another task's step (CPython 3.14 refuses that).
+``drain`` runs until nothing is ready. It must be called from a plain callback or a thread, not from within another task's step (CPython
+3.14 refuses that).
 """
 
 from __future__ import annotations
@@ -76,7 +78,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._closed = False
         self.now_us = 0
         self.start_us = 0
-        # Insertion-ordered: closing cancels the newest first. Generators are held strongly, so that none is finalised by the garbage collector.
+        # Insertion-ordered: closing cancels the newest first. Generators are held strongly, so that none is finalised by the garbage
+        # collector.
         self.tasks: dict[DeterministicTask, None] = {}
         self.generators: list[AsyncGenerator[Any, Any]] = []
         self.failed: list[DeterministicTask] = []
@@ -137,10 +140,12 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         while frame is not None and frame.f_globals.get("__name__") == "asyncio.tasks":
             if frame.f_code.co_name == "as_completed" or "_AsCompleted" in frame.f_code.co_qualname:
                 coro.close()
-                self._forbid("asyncio.as_completed over coroutines", "their start order would be random: wrap each in asyncio.create_task first")
+                self._forbid(
+                    "asyncio.as_completed over coroutines", "their start order would be random: wrap each in asyncio.create_task first"
+                )
             frame = frame.f_back
 
-    def _task_done(self, task: DeterministicTask) -> None:
+    def _task_done(self, task: Any) -> None:
         self.tasks.pop(task, None)
         if task.cancelled():
             if task.wraps is not None:  # cancelled before its first step, it never got to await the call: pass the cancellation on
@@ -170,7 +175,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         return True
 
     def enter(self) -> tuple[Any, Any]:
-        """User code may run from here: this is the running loop, and async generators are ours. Returns what ``leave`` puts back for the host."""
+        """User code may run from here: this is the running loop, and async generators are ours. Returns what ``leave`` puts back for the
+        host."""
         outer = (events._get_running_loop(), sys.get_asyncgen_hooks())
         events._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self.generators.append, finalizer=self._finalise)

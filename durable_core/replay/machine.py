@@ -1,12 +1,14 @@
 """The replay machine: (history, new messages, orchestrator) → what a turn appends and asks for.
 
-An ``Execution`` is one run of one orchestrator function, live or replayed. Messages are applied **one at a time, and the loop is drained after each**; so what the code does never depends on how
-messages were batched when they first arrived. While the history is replayed, the commands that the code issues are held against the recorded ones (``matching.py``); after that they are new.
+An ``Execution`` is one run of one orchestrator function, live or replayed. Messages are applied **one at a time, and the loop is drained
+after each**; so what the code does never depends on how messages were batched when they first arrived. While the history is replayed, the
+commands that the code issues are held against the recorded ones (``matching.py``); after that they are new.
 
 Three states matter besides "running":
 
-* a **problem**: code and history do not fit, the code is stuck, or a turn is too long. It is never raised into user code, which could swallow it and go on for ever; instead
-  commands record nothing from then on, the drain stops after the current step, and whoever runs the turn finds ``problem``.
+* a **problem**: code and history do not fit, the code is stuck, or a turn is too long. It is never raised into user code, which could
+  swallow it and go on for ever; instead commands record nothing from then on, the drain stops after the current step, and whoever runs the
+  turn finds ``problem``.
 * an **ending**: the last event of this execution. Later messages are ignored.
 * **closing**: ``close`` ends the code in memory. Commands record nothing.
 """
@@ -96,7 +98,14 @@ class Execution:
     """``python`` is the running interpreter's ``major.minor``; it is recorded with a history's first event (see ``ExecutionStarted``)."""
 
     def __init__(
-        self, orchestrator: BoundOrchestrator, registry: Registry, instance_id: str, execution_id: str, *, python: str = "", limits: Limits | None = None
+        self,
+        orchestrator: BoundOrchestrator,
+        registry: Registry,
+        instance_id: str,
+        execution_id: str,
+        *,
+        python: str = "",
+        limits: Limits | None = None,
     ) -> None:
         self.orchestrator = orchestrator
         self.registry = registry
@@ -131,7 +140,8 @@ class Execution:
     # ── what the world does to it ─────────────────────────────────────────────────────────────────────────────
 
     def replay(self, history: Iterable[Event]) -> Iterator[None]:
-        """Apply a recorded history, holding the code against it. Yields after each message, so that the caller can let others run; stops at a problem."""
+        """Apply a recorded history, holding the code against it. Yields after each message, so that the caller can let others run; stops at
+        a problem."""
         message: Any = None
         commands: list[tuple[int, CommandEvent]] = []
         position = -1
@@ -179,7 +189,8 @@ class Execution:
         return turn
 
     def close(self) -> None:
-        """End the code in memory; nothing is recorded. ``finally`` blocks and ``except CancelledError`` of the orchestrator do run. Idempotent."""
+        """End the code in memory; nothing is recorded. ``finally`` blocks and ``except CancelledError`` of the orchestrator do run.
+        Idempotent."""
         self._base_context.run(self._end_code)
 
     def _end_code(self) -> None:
@@ -383,18 +394,27 @@ class Execution:
         )
 
     def _warn_of_unawaited(self) -> None:
-        """Once a turn: tasks that failed and that nobody has looked at. ``await task`` may still come, so it is no more than a warning, until the end records it."""
+        """Once a turn: tasks that failed and that nobody has looked at. ``await task`` may still come, so it is no more than a warning,
+        until the end records it."""
         failed, self.loop.failed = self.loop.failed, []
         for task in failed:
             if task is not self._root and task._log_traceback:
                 self._unawaited.append(task)
                 if task.collectors == 0:  # a gather(return_exceptions=True) that waits for others has not looked yet, but will
-                    self.report({"message": f"task {task.get_name()!r} failed and nobody has awaited it (yet)", "exception": task._exception})
+                    self.report(
+                        {"message": f"task {task.get_name()!r} failed and nobody has awaited it (yet)", "exception": task._exception}
+                    )
 
     def report(self, context: dict[str, Any]) -> None:
         if not self.replaying:
             error = context.get("exception")
-            _logger.warning("orchestrator %r of %r: %s", self.name, self.instance_id, context.get("message"), exc_info=error if isinstance(error, BaseException) else None)
+            _logger.warning(
+                "orchestrator %r of %r: %s",
+                self.name,
+                self.instance_id,
+                context.get("message"),
+                exc_info=error if isinstance(error, BaseException) else None,
+            )
 
 
 def _cancelled_error() -> BaseException:

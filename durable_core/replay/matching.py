@@ -1,9 +1,10 @@
 """Holding the code against its history.
 
-While a message of the history is applied again, the history also says which commands followed it. Each command that the code asks for must be the next one of its *kind*
-(task, child, timer, entity): same id, same name, same child id. Payloads and due times are not compared, since both may change with harmless edits.
-Matching is first in, first out per kind, not over all kinds: Python versions differ in whether ``wait_for`` starts its timer before or after the call
-it guards, and with one queue for all kinds every such history would fail to replay on the next Python.
+While a message of the history is applied again, the history also says which commands followed it. Each command that the code asks for must
+be the next one of its *kind* (task, child, timer, entity): same id, same name, same child id. Payloads and due times are not compared,
+since both may change with harmless edits. Matching is first in, first out per kind, not over all kinds: Python versions differ in whether
+``wait_for`` starts its timer before or after the call it guards, and with one queue for all kinds every such history would fail to replay
+on the next Python.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ def identity(command: CommandEvent) -> tuple[object, ...]:
         case TimerCreated():
             return ("timer", command.id)
         case EntityCalled() | EntitySignaled():
-            return (command.type, command.id, command.entity, command.operation)
+            return (type(command), command.id, command.entity, command.operation)
         case EventSent():
             return ("event", command.id, command.instance_id, command.name)
         case CommandCancelled():
             return ("cancel", command.kind, command.id)
         case _:
-            return (command.type,)
+            return (type(command),)
 
 
 def describe_command(command: CommandEvent) -> str:
@@ -79,7 +80,9 @@ def describe_command(command: CommandEvent) -> str:
         case CommandCancelled():
             return f"cancelling {command.kind} {command.id}"
         case _:
-            return {"ExecutionCompleted": "a return", "ExecutionFailed": "an exception", "ExecutionContinuedAsNew": "continue_as_new"}[command.type]
+            return {"ExecutionCompleted": "a return", "ExecutionFailed": "an exception", "ExecutionContinuedAsNew": "continue_as_new"}[
+                type(command).__name__
+            ]
 
 
 @define
@@ -124,14 +127,21 @@ def mismatch_message(
 ) -> str:
     """For somebody who has never heard of replay."""
     where = f"history event {position}" if position is not None else "this point of the history"
-    history_says = f"the history says it asked for {describe_command(recorded)}" if recorded is not None else "the history says it asked for nothing more"
+    history_says = (
+        f"the history says it asked for {describe_command(recorded)}"
+        if recorded is not None
+        else "the history says it asked for nothing more"
+    )
     code_asks = f"asked for {describe_command(asked)} at {line}" if asked is not None else "did not"
     causes = [
         "the code was changed while the instance was running (put the old code back, or let the old instances end first)",
         "it decides by something that differs from run to run: iteration over a set of strings, random, uuid4, the wall clock, an environment variable, a global",
     ]
     if started is not None and (started.python, started.logic) != (python, logic) and started.python:
-        causes.insert(0, f"the history was recorded on Python {started.python} (engine logic {started.logic}) and this is Python {python} (engine logic {logic})")
+        causes.insert(
+            0,
+            f"the history was recorded on Python {started.python} (engine logic {started.logic}) and this is Python {python} (engine logic {logic})",
+        )
     return (
         f"orchestrator {name!r} of instance {instance_id!r} does not do what it did before. After a restart its code is run again from the start and must ask for the same things in the "
         f"same order as recorded. At {where} {history_says}, but now the code {code_asks}. Likely causes: {'; '.join(causes)}. "

@@ -15,7 +15,8 @@ _INSTALLED = f"{os.sep}site-packages{os.sep}"
 
 
 def user_line() -> str:
-    """``file.py:12 in my_orchestrator``: the innermost running frame that is neither ours nor a library's, or else of an installed library."""
+    """``file.py:12 in my_orchestrator``: the innermost running frame that is neither ours nor a library's, or else of an installed
+    library."""
     frame: FrameType | None = sys._getframe(1)
     library: FrameType | None = None
     while frame is not None and not _is_step(frame):

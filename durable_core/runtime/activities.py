@@ -1,7 +1,8 @@
 """Running activities: on the event loop, in a thread, or in a process, each kind within its own bound.
 
-A task is leased to this worker when it gets here: claimed in the commit that scheduled it, or by a claim. It runs, and its result goes to ``OrchestrationRunner.task_done``, which
-commits it. Nobody may rely on a result before that: a killed process runs the task again elsewhere.
+A task is leased to this worker when it gets here: claimed in the commit that scheduled it, or by a claim. It runs, and its result goes to
+``OrchestrationRunner.task_done``, which commits it. Nobody may rely on a result before that: a killed process runs the task again
+elsewhere.
 """
 
 from __future__ import annotations

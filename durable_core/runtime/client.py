@@ -60,7 +60,8 @@ class OrchestrationHandle(Generic[O]):
         self.id = instance_id
 
     async def result(self, timeout: timedelta | None = None) -> O:
-        """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``, ``InstanceNotFoundError``."""
+        """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``,
+        ``InstanceNotFoundError``."""
         status, output, failure = await self._client._wait_for_end(self.id, timeout)
         if status is InstanceStatus.COMPLETED:
             return self._decode(output.decode() if output is not None else None)  # type: ignore[no-any-return]
@@ -120,8 +121,10 @@ class DurableClient:
     ) -> Any:
         """Start an orchestration; when this returns, the start is durable.
 
-        Without ``instance_id`` a fresh one is made. ``start_at`` (aware) delays it. ``reuse_policy`` decides if the id is taken: "error" raises ``InstanceAlreadyExistsError``, "return_existing" gives a
-        handle on what is there, "replace_ended" and "terminate_and_replace" start anew. Also raises ``ArgumentsError``, ``PayloadError``, ``NotRegisteredError``, ``InvalidInstanceIdError``, ``StoreError``.
+        Without ``instance_id`` a fresh one is made. ``start_at`` (aware) delays it. ``reuse_policy`` decides if the id is taken: "error"
+        raises ``InstanceAlreadyExistsError``, "return_existing" gives a handle on what is there, "replace_ended" and
+        "terminate_and_replace" start anew. Also raises ``ArgumentsError``, ``PayloadError``, ``NotRegisteredError``,
+        ``InvalidInstanceIdError``, ``StoreError``.
         """
         self._check_open()
         callee = self._registry.orchestrator(fn)
@@ -231,7 +234,8 @@ class DurableClient:
                     change.cancel()
 
     async def _wait_for_end(self, instance_id: str, timeout: timedelta | None) -> tuple[InstanceStatus, bytes | None, bytes | None]:
-        """Status, output, failure. An instance that this process's worker has in hand is not read from the store at all: its last commit says it."""
+        """Status, output, failure. An instance that this process's worker has in hand is not read from the store at all: its last commit
+        says it."""
         self._check_open()
         async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
             while True:
@@ -255,7 +259,8 @@ class DurableClient:
         )
 
     async def terminate(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> bool:
-        """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are dropped. False if it has ended already."""
+        """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are
+        dropped. False if it has ended already."""
         text = self._registry.encode_any(output) if output is not None else None
         return await self._send(termination(instance_id, self._message_id(), self._name, text, recursive))
 
@@ -289,7 +294,8 @@ class DurableClient:
     # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def signal_entity(self, id: EntityId, operation: str | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Send one operation; it is durable when this returns, and carried out soon. An operation given as the class's function is checked against its signature."""
+        """Send one operation; it is durable when this returns, and carried out soon. An operation given as the class's function is checked
+        against its signature."""
         if isinstance(operation, str) and id.name not in self._registry.entities:
             name, (text, arity) = operation, self._registry.encode_arguments(args)
         else:

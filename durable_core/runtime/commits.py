@@ -1,7 +1,7 @@
 """From a turn's events to the storage command that makes them durable.
 
-This is the only place that knows both languages: what a machine asks for (``events.py``) and what a store does (``backend.py``). It draws fresh execution ids for children and generations;
-everything else is a function of its arguments.
+This is the only place that knows both languages: what a machine asks for (``events.py``) and what a store does (``backend.py``). It draws
+fresh execution ids for children and generations; everything else is a function of its arguments.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def build_commit(
 
 @define
 class _Parts:
-    """A commit in the making. ``dropped``: commands that were issued and cancelled in this very turn; both stay in the history, neither reaches the store."""
+    """A commit in the making. ``dropped``: commands that were issued and cancelled in this very turn; both stay in the history, neither
+    reaches the store."""
 
     fence: Fence
     name: str
@@ -94,7 +95,12 @@ class _Parts:
         self.messages.append(Message(id, target, encode_event(event), execution, self.fence.instance, due_us, creates=creates))
 
 
-_KINDS = {ev.TaskScheduled: "task", ev.TimerCreated: "timer", ev.SubOrchestrationStarted: "child", ev.EntityCalled: "entity"}
+_KINDS: dict[Any, str] = {
+    ev.TaskScheduled: "task",
+    ev.TimerCreated: "timer",
+    ev.SubOrchestrationStarted: "child",
+    ev.EntityCalled: "entity",
+}
 
 
 def _cancelled_at_once(events: Iterable[Any]) -> set[tuple[str, int]]:

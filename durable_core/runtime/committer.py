@@ -1,7 +1,8 @@
 """Group commit: one queue for every write of this process, one batch in flight.
 
-While a batch is being made durable the next one accumulates, so batch size follows load and no timer is needed. Callbacks run when their command is durable and decided, in the
-order of submission. A transient failure repeats the very same commands: each is recognisable to the store.
+While a batch is being made durable the next one accumulates, so batch size follows load and no timer is needed. Callbacks run when their
+command is durable and decided, in the order of submission. A transient failure repeats the very same commands: each is recognisable to the
+store.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ Failed = Callable[[DurableError], None]
 
 
 class Committer:
-    """Commands of the worker (turns, completions, releases) are retried until the store takes them. Those of clients fail with the store's error,
-    except that a transient one is retried for ``client_patience_s``."""
+    """Commands of the worker (turns, completions, releases) are retried until the store takes them. Those of clients fail with the store's
+    error, except that a transient one is retried for ``client_patience_s``."""
 
     def __init__(self, backend: Backend, *, client_patience_s: float = 10.0) -> None:
         self._backend = backend

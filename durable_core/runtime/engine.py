@@ -1,4 +1,5 @@
-"""``DurableEngine``: what a program embeds. It collects definitions; while it is open it has a client and, unless told otherwise, a worker."""
+"""``DurableEngine``: what a program embeds. It collects definitions; while it is open it has a client and, unless told otherwise, a
+worker."""
 
 from __future__ import annotations
 
@@ -43,8 +44,9 @@ class _Open:
 class DurableEngine:
     """Definitions, and the way to run them.
 
-    ``url`` is the store (``sqlite:///orders.db``, ``memory://``, …); it may be given when opening instead. ``converter`` turns payloads into text and back. ``options`` bound what a worker
-    takes on. Creating an engine opens no file and binds no event loop; ``async with engine`` does, and may be repeated::
+    ``url`` is the store (``sqlite:///orders.db``, ``memory://``, …); it may be given when opening instead. ``converter`` turns payloads
+    into text and back. ``options`` bound what a worker takes on. Creating an engine opens no file and binds no event loop; ``async with
+    engine`` does, and may be repeated::
 
         engine = DurableEngine("sqlite:///orders.db")
 
@@ -89,7 +91,8 @@ class DurableEngine:
     @overload
     def entity(self, *, name: str | None = ...) -> Callable[[type[E]], type[E]]: ...
     def entity(self, cls: Any = None, *, name: str | None = None) -> Any:
-        """Define an entity: ``@engine.entity`` over a class whose public methods are operations and whose typed attributes are the state. Raises ``RegistrationError``."""
+        """Define an entity: ``@engine.entity`` over a class whose public methods are operations and whose typed attributes are the state.
+        Raises ``RegistrationError``."""
 
         def define(cls: Any) -> Any:
             self._registry.add_entity(cls, name=name)
@@ -98,7 +101,8 @@ class DurableEngine:
         return define if cls is None else define(cls)
 
     def register(self, *definitions: Any) -> None:
-        """Add what a library defined with the free-standing ``@activity``, ``@orchestrator`` and ``@entity``; a module adds all that it defines."""
+        """Add what a library defined with the free-standing ``@activity``, ``@orchestrator`` and ``@entity``; a module adds all that it
+        defines."""
         for definition in definitions:
             self._registry.add(definition)
 
@@ -123,8 +127,11 @@ class DurableEngine:
             )
         return self._open
 
-    def open(self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None) -> AbstractAsyncContextManager[DurableEngine]:
-        """``async with engine.open(url=…, worker=False)``: choose the store, and whether this process works (a web front end only submits and asks).
+    def open(
+        self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None
+    ) -> AbstractAsyncContextManager[DurableEngine]:
+        """``async with engine.open(url=…, worker=False)``: choose the store, and whether this process works (a web front end only submits
+        and asks).
 
         ``backend`` is an instance of your own instead of a URL. Raises ``StoreError``, ``StoreUrlError``, ``EngineStateError``.
         """

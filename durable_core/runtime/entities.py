@@ -1,7 +1,7 @@
 """Turns of entities: operations one after the other, each saved if it succeeds and rolled back if it raises.
 
-A turn serves what is in the inbox, up to a bound, and commits once: the new state and the replies together. An entity's history need not be kept; its snapshot is enough.
-Synchronous operations may do I/O, so they run in a thread, as many in a row as there are.
+A turn serves what is in the inbox, up to a bound, and commits once: the new state and the replies together. An entity's history need not be
+kept; its snapshot is enough. Synchronous operations may do I/O, so they run in a thread, as many in a row as there are.
 """
 
 from __future__ import annotations

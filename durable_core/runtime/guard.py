@@ -1,7 +1,8 @@
 """Keeping I/O out of orchestrators: an audit hook that is active only while a turn runs, and a watchdog for turns that block.
 
-CPython raises an *audit event* for ``open``, sockets, subprocesses, ``sqlite3.connect`` and the like. Imports and logging may open files: they are let through.
-``time.sleep`` and thread starts have no audit event before 3.13, so a watchdog thread logs the stack of any turn that takes over a second.
+CPython raises an *audit event* for ``open``, sockets, subprocesses, ``sqlite3.connect`` and the like. Imports and logging may open files:
+they are let through. ``time.sleep`` and thread starts have no audit event before 3.13, so a watchdog thread logs the stack of any turn that
+takes over a second.
 """
 
 from __future__ import annotations
@@ -19,11 +20,34 @@ from durable_core.replay.source import user_line
 
 _logger = logging.getLogger("durable_core.engine")
 
-_FORBIDDEN_PREFIXES = tuple(
-    "socket. subprocess. sqlite3. os.system os.exec os.fork os.spawn os.posix_spawn urllib. ftplib. smtplib. shutil.".split()
+_FORBIDDEN_PREFIXES = (
+    "socket.",
+    "subprocess.",
+    "sqlite3.",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.spawn",
+    "os.posix_spawn",
+    "urllib.",
+    "ftplib.",
+    "smtplib.",
+    "shutil.",
 )
 _FORBIDDEN = frozenset(
-    "open os.listdir os.scandir os.remove os.rename os.mkdir os.rmdir os.truncate time.sleep _thread.start_new_thread _thread.start_joinable_thread".split()
+    [
+        "open",
+        "os.listdir",
+        "os.scandir",
+        "os.remove",
+        "os.rename",
+        "os.mkdir",
+        "os.rmdir",
+        "os.truncate",
+        "time.sleep",
+        "_thread.start_new_thread",
+        "_thread.start_joinable_thread",
+    ]
 )
 _LET_THROUGH = ("importlib.", "_frozen_importlib", "logging", "linecache", "traceback", "tokenize", "zipimport", "warnings")
 _SLOW_TURN_S = 1.0

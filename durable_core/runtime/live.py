@@ -33,8 +33,9 @@ class Fence:
 
 @define(eq=False)
 class LiveInstance:
-    """``pending``: no commit of the execution has been accepted yet. ``busy``: being loaded, or a turn is under way up to its commit's outcome; what arrives meanwhile forms the next turn. ``dead``: another claim has
-    taken its place, or it was given up. ``in_flight``: what the turn under way has taken."""
+    """``pending``: no commit of the execution has been accepted yet. ``busy``: being loaded, or a turn is under way up to its commit's
+    outcome; what arrives meanwhile forms the next turn. ``dead``: another claim has taken its place, or it was given up. ``in_flight``:
+    what the turn under way has taken."""
 
     fence: Fence
     name: str

@@ -15,8 +15,9 @@ def _cores() -> int:
 
 @frozen(kw_only=True)
 class WorkerOptions:
-    """``max_active_instances``: instances with a turn in hand. ``max_cached_instances`` and ``max_cached_bytes`` (of history) bound the executions kept in memory while they wait; the
-    least recently used ones are dropped and replayed when needed. ``max_async_activities``, ``activity_threads`` and ``activity_processes`` bound what runs at once.
+    """``max_active_instances``: instances with a turn in hand. ``max_cached_instances`` and ``max_cached_bytes`` (of history) bound the
+    executions kept in memory while they wait; the least recently used ones are dropped and replayed when needed. ``max_async_activities``,
+    ``activity_threads`` and ``activity_processes`` bound what runs at once.
     """
 
     max_active_instances: int = 2_000

@@ -1,7 +1,7 @@
 """Turns of orchestrations.
 
-An instance is loaded (started afresh, or replayed from its history), then again and again: what has arrived is applied in one turn, the turn's commit is queued, and when it is durable
-the activities it scheduled start and the next turn may begin.
+An instance is loaded (started afresh, or replayed from its history), then again and again: what has arrived is applied in one turn, the
+turn's commit is queued, and when it is durable the activities it scheduled start and the next turn may begin.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import define, evolve
+from attrs import define
+from msgspec.structs import replace
 
 from durable_core.actions import Turn
 from durable_core.backend import ENDED, ClaimedTask, ClaimedTurn, CommitTurn, HistoryRange, Message, NextExecution, Outcome
@@ -60,7 +61,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     def _start(self, live: LiveOrchestration, start: bytes) -> None:
         live.execution = self._new_execution(live)
         event: Any = decode_event(start, self.around.clock.now_us())
-        live.queue.append(Arrival(event=evolve(event, python=_PYTHON, logic=LOGIC_VERSION)))
+        live.queue.append(Arrival(event=replace(event, python=_PYTHON, logic=LOGIC_VERSION)))
 
     def _new_execution(self, live: LiveOrchestration) -> Execution:
         registry, fence = self.around.registry, live.fence
@@ -136,8 +137,8 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             self.rest(live)
 
     def _apply_arrivals(self, live: LiveOrchestration, execution: Execution) -> None:
-        """In order; what is applied becomes ``in_flight``. A suspended execution takes control messages only: other messages stay in the store's inbox until it is resumed,
-        results go there."""
+        """In order; what is applied becomes ``in_flight``. A suspended execution takes control messages only: other messages stay in the
+        store's inbox until it is resumed, results go there."""
         now_us = self.around.clock.now_us()
         for _ in range(min(len(live.queue), self.around.options.max_messages_per_turn)):
             arrival = live.queue.popleft()
@@ -190,7 +191,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             self.give_up(live, error)
             return
         if not live.dead:
-            self.submit(live, evolve(commit, messages=(*commit.messages, *children)))
+            self.submit(live, replace(commit, messages=(*commit.messages, *children)))
 
     # ── outcomes ──────────────────────────────────────────────────────────────────────────────────────────────
 

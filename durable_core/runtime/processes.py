@@ -1,7 +1,8 @@
 """The pool of processes for CPU-bound activities.
 
-A child finds the function by module and name, as ``multiprocessing`` does for pickled functions, and answers with a result or a described failure. It does not outlive its parent: a thread in each
-child waits on the parent's sentinel, so that ``kill -9`` of the parent ends the children too.
+A child finds the function by module and name, as ``multiprocessing`` does for pickled functions, and answers with a result or a described
+failure. It does not outlive its parent: a thread in each child waits on the parent's sentinel, so that ``kill -9`` of the parent ends the
+children too.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class ActivityProcesses:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """A child inherits the mask: a signal in the tenths of a second before its ``_die_with_parent`` waits, instead of killing it amid its imports."""
+    """A child inherits the mask: a signal in the tenths of a second before its ``_die_with_parent`` waits, instead of killing it amid its
+    imports."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -1,8 +1,9 @@
 """What orchestrations and entities have in common in a worker's hands: from the claim through commit after commit until they are let go.
 
-**At most one commit per instance is queued or in flight.** Everything runs in plain callbacks of the host's event loop: no lock is needed, and CPython 3.14 refuses to step a task
-inside another one's step. An instance stays in the cache between turns, held by this worker, until the cache is full. The fence alone makes that safe: whoever has lost it learns so
-from its next commit, and then saves the results it has through the inbox.
+**At most one commit per instance is queued or in flight.** Everything runs in plain callbacks of the host's event loop: no lock is needed,
+and CPython 3.14 refuses to step a task inside another one's step. An instance stays in the cache between turns, held by this worker, until
+the cache is full. The fence alone makes that safe: whoever has lost it learns so from its next commit, and then saves the results it has
+through the inbox.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class Runner(ABC, Generic[L]):
 
     @property
     def room(self) -> int:
-        """How many more instances may be claimed now. A suspect (an instance whose last claim ended without a commit) runs without new company."""
+        """How many more instances may be claimed now. A suspect (an instance whose last claim ended without a commit) runs without new
+        company."""
         return 0 if self.suspect is not None else max(0, self.around.options.max_active_instances - len(self._active))
 
     def holds(self, instance_id: str) -> bool:
@@ -92,7 +94,8 @@ class Runner(ABC, Generic[L]):
     def accept(self, claimed: ClaimedTurn) -> None:
         """Take a claimed instance in hand."""
         live = self.find(claimed.instance, claimed.execution)
-        # Under the same epoch we are still the holder, whatever is in flight. Otherwise somebody else had it meanwhile: fine if nothing has changed.
+        # Under the same epoch we are still the holder, whatever is in flight. Otherwise somebody else had it meanwhile: fine if nothing has
+        # changed.
         if live is not None and (live.fence.epoch == claimed.epoch or (not live.busy and live.fence.version == claimed.version)):
             live.fence.epoch = claimed.epoch
             live.deliver(claimed.messages)
@@ -142,7 +145,8 @@ class Runner(ABC, Generic[L]):
             self.give_up(live, f"the store refuses this turn: {outcome.error}")
         elif outcome.status not in (OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED):
             self.refused(commit)
-            # If the fence was current and only a settled task was missing, the lease is still ours and must not be forgotten: hence the release.
+            # If the fence was current and only a settled task was missing, the lease is still ours and must not be forgotten: hence the
+            # release.
             self._drop(live)
         else:
             live.fence.version += 1
@@ -231,8 +235,8 @@ class Runner(ABC, Generic[L]):
         self.around.wake()
 
     def give_up(self, live: L, problem: BaseException | str) -> None:
-        """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history is nobody's crash: it does not count
-        towards parking."""
+        """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history
+        is nobody's crash: it does not count towards parking."""
         options = self.around.options
         failures = self._failures[live.fence.instance] = self._failures.get(live.fence.instance, 0) + 1
         backoff_s = min(options.first_backoff_s * 2 ** min(failures - 1, 30), options.last_backoff_s)
@@ -248,11 +252,11 @@ class Runner(ABC, Generic[L]):
         self._drop(live, problem=problem, park=True)
 
     async def close(self) -> None:
-        """Results that wait for a turn are saved. Leases are given back by ``AbandonWorker``."""
+        """Results that wait for a turn are saved. What is cut off counts no attempt: an end in order is nobody's crash."""
         for task in list(self._background):
             task.cancel()
         if self._background:
             await asyncio.wait(self._background)
         for live in list(self._live.values()):
-            self._drop(live)
+            self._drop(live, uncount=True)
         await self.around.committer.flush()

@@ -1,4 +1,5 @@
-"""SIGTERM while an engine is open: the first one cancels the task that opened it, so that it drains and closes; the second ends the process.
+"""SIGTERM while an engine is open: the first one cancels the task that opened it, so that it drains and closes; the second ends the
+process.
 
 Ctrl-C needs nothing of ours: ``asyncio.run`` cancels the main task at the first and raises KeyboardInterrupt at the second.
 """

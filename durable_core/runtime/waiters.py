@@ -1,4 +1,5 @@
-"""Clients that wait for an instance to start or to end: told by the worker of this process, or by looking again whenever the store hints at a change.
+"""Clients that wait for an instance to start or to end: told by the worker of this process, or by looking again whenever the store hints at
+a change.
 
 Reads are gathered: however many clients ask within one tick of the loop, the store is asked once.
 """
@@ -61,8 +62,8 @@ Waiting = dict[str, list[asyncio.Future[CommitTurn | None]]]
 
 
 class Waiters:
-    """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again at every hint, and every second if hints
-    get lost."""
+    """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at
+    again at every hint, and every second if hints get lost."""
 
     def __init__(self, watched_here: Callable[[str], bool]) -> None:
         self._watched_here = watched_here

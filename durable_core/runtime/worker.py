@@ -1,6 +1,7 @@
 """A worker: one *incarnation* that claims instances and tasks, runs them, and keeps itself alive with a heartbeat.
 
-It claims when it is woken (by its own commits, by clients in this process, by the store's hints) and when something falls due; if every wake-up is lost, a poll finds the work all the same.
+It claims when it is woken (by its own commits, by clients in this process, by the store's hints) and when something falls due; if every
+wake-up is lost, a poll finds the work all the same.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Worker:
 
     def can_take(self, orchestrator: str) -> bool:
         """Whether a new instance of this name may be claimed as it is created."""
-        return not self._draining and orchestrator in self._orchestrators and self.turns.room > 0
+        return not self._draining and orchestrator in self._orchestrators and min(self.turns.room, self.entities.room) > 0
 
     def accept(self, turn: ClaimedTurn) -> None:
         if turn.instance.startswith(ENTITY_PREFIX):

@@ -12,7 +12,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
+from msgspec.structs import replace
 
 from durable_core.backend import (
     ENDED,
@@ -183,7 +184,7 @@ class MemoryBackend:
             task_ids = eligible_tasks(store.state, worker, selectors)[:tasks]
             claim, effects = decide(store.state, Grant(worker, claim_id, selectors, tuple(turn_ids), tuple(task_ids)), now_us)
             store.absorb(effects)
-            return evolve(claim, next_due_us=next_due(store.state, now_us, store.candidates()))
+            return replace(claim, next_due_us=next_due(store.state, now_us, store.candidates()))
 
     async def heartbeat(self, worker: str, *, ttl_us: int) -> Heartbeat:
         store = self._store

@@ -25,13 +25,14 @@ def say(message: str) -> None:
 async def show_progress(client: DurableClient, instance_id: str) -> None:
     """A bar that follows the entity's stored state until this coroutine is cancelled. It reads beside the engine and disturbs nothing."""
     columns = (TextColumn("indexing"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TimeElapsedColumn())
+    progress = await client.get_entity(Progress, instance_id)
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("indexing", total=None)
         while True:
-            progress = await client.get_entity(Progress, instance_id)
             if progress is not None and progress.total:
                 bar.update(task, total=progress.total, completed=progress.done)
             await asyncio.sleep(_REFRESH_S)
+            progress = await client.get_entity(Progress, instance_id)
 
 
 def show_index(index: Index, title: str) -> None:

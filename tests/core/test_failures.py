@@ -6,10 +6,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from durable_core.codec import decode_event, encode_event
 from durable_core.converter import JsonConverter
@@ -222,4 +222,4 @@ def test_exceptions_that_are_no_errors_can_be_described(error: BaseException) ->
 def test_every_description_can_be_stored(error: Exception) -> None:
     details = describe(error)
     assert decode_event(encode_event(TaskFailed(1, details)), 0).failure == details
-    assert attrs.asdict(details)["type"] == type(error).__qualname__
+    assert asdict(details)["type"] == type(error).__qualname__

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_core.backend import (
     AbandonWorker,
@@ -141,7 +141,7 @@ class Hub:
 
     def committed(self, turn: ClaimedTurn, worker: str = "w1", **fields: Any) -> ClaimedTurn:
         assert self.commit(turn, worker, **fields).status is OK
-        return evolve(turn, version=turn.version + 1)
+        return replace(turn, version=turn.version + 1)
 
     def send(self, id: str, target: str = "i", **fields: Any) -> OutcomeStatus:
         return self.status(SendMessage(message(id, target, **fields)))
@@ -176,14 +176,14 @@ def hub() -> Hub:
 def test_fence_a_stale_commit_changes_nothing(hub: Hub, stale: dict[str, Any]) -> None:
     turn = hub.started()
     hub.send("m")
-    command = evolve(hub.turn_of(turn, append=b"[2]", append_count=1, consumes=("m",), record=COMPLETED), **stale)
+    command = replace(hub.turn_of(turn, append=b"[2]", append_count=1, consumes=("m",), record=COMPLETED), **stale)
     assert hub.unchanged(command) is FENCED
-    assert hub.status(evolve(command, execution=turn.execution, epoch=turn.epoch, version=turn.version)) is OK
+    assert hub.status(replace(command, execution=turn.execution, epoch=turn.epoch, version=turn.version)) is OK
 
 
 def test_fence_a_missing_instance_is_gone(hub: Hub) -> None:
     turn = hub.started()
-    assert hub.unchanged(evolve(hub.turn_of(turn), instance="other")) is GONE
+    assert hub.unchanged(replace(hub.turn_of(turn), instance="other")) is GONE
 
 
 def test_fence_holds_after_the_lease_ended_until_somebody_takes_the_instance(hub: Hub) -> None:
@@ -250,7 +250,7 @@ def test_history_is_the_accepted_rows_end_to_end(hub: Hub) -> None:
     turn = hub.started()
     turn = hub.committed(turn)
     turn = hub.committed(turn, append=b"[2,3]", append_count=2)
-    assert hub.commit(evolve(turn, version=0), append=b"[9]", append_count=1).status is FENCED
+    assert hub.commit(replace(turn, version=0), append=b"[9]", append_count=1).status is FENCED
     hub.committed(turn, append=b"[4]", append_count=1, record=COMPLETED)
     rows = read_history(hub.state, HistoryRange("i")).rows
     assert [(row.first, row.count, row.payload) for row in rows] == [(0, 1, b"[1]"), (1, 2, b"[2,3]"), (3, 1, b"[4]")]
@@ -522,7 +522,7 @@ def test_lease_a_dead_worker_leaves_everything_free(hub: Hub) -> None:
     hub.grant(tasks=("u",))
     second = hub.started("j", "w2")
     hub.committed(second, "w2")
-    hub.committed(evolve(turn, version=1), "w2", cancel_tasks=("u",))
+    hub.committed(replace(turn, version=1), "w2", cancel_tasks=("u",))
     assert hub.status(AbandonWorker("w1")) is OK
     assert hub.eligible("w2") == ["held"]
     assert (hub.row("out").epoch, hub.row("out").claimed, hub.row("held").holder) == (turn.epoch + 2, False, None)
@@ -565,7 +565,7 @@ def test_repeat_a_commit_until_a_later_one(hub: Hub) -> None:
     first = hub.turn_of(hub.turn(), append=b"[1]", append_count=1)
     assert hub.status(first) is OK
     assert hub.unchanged(first) is REPEATED
-    turn = evolve(hub_turn(hub), version=1)
+    turn = replace(hub_turn(hub), version=1)
     hub.committed(turn)
     assert hub.unchanged(first) is FENCED
 
@@ -581,8 +581,8 @@ def test_repeat_a_commit_hands_over_again_what_it_left(hub: Hub) -> None:
     command = hub.turn_of(turn)
     assert ids(hub.do(command).messages) == ["m"]
     assert ids(hub.do(command).messages) == ["m"]
-    hub.committed(evolve(turn, version=2), consumes=("m",), hold_us=SECOND)
-    last = hub.turn_of(evolve(turn, version=3), hold_us=SECOND)
+    hub.committed(replace(turn, version=2), consumes=("m",), hold_us=SECOND)
+    last = hub.turn_of(replace(turn, version=3), hold_us=SECOND)
     assert hub.status(last) is OK
     hub.send("n")
     assert hub.do(last).messages == (), "held, not claimed: the holder's claim brings it"
@@ -592,7 +592,7 @@ def test_repeat_an_ending_and_a_continuing_commit(hub: Hub) -> None:
     turn = hub.started()
     command = hub.turn_of(turn, next_execution=NextExecution("x2", b"again"))
     assert (hub.status(command), hub.unchanged(command)) == (OK, REPEATED)
-    last = hub.turn_of(evolve(turn, execution="x2", version=2), record=COMPLETED)
+    last = hub.turn_of(replace(turn, execution="x2", version=2), record=COMPLETED)
     assert (hub.status(last), hub.unchanged(last)) == (OK, REPEATED)
 
 
@@ -604,7 +604,7 @@ def test_repeat_a_create(hub: Hub) -> None:
     assert first.turn is not None
     hub.committed(first.turn, append=b"[]", append_count=1)
     assert hub.do(command).turn is None
-    turn = evolve(first.turn, version=1)
+    turn = replace(first.turn, version=1)
     hub.committed(turn, record=COMPLETED)
     assert hub.status(Purge("i")) is OK
     assert hub.unchanged(command) is REPEATED, "beyond a purge"
@@ -641,9 +641,9 @@ def test_repeat_a_release_is_counted_once(hub: Hub) -> None:
     turn = hub.turn()
     command = Release("i", turn.execution, turn.epoch, uncount=True, delay_us=SECOND)
     assert (hub.status(command), hub.unchanged(command)) == (OK, REPEATED)
-    assert hub.unchanged(evolve(command, epoch=99)) is FENCED
-    assert hub.unchanged(evolve(command, execution="other")) is FENCED
-    assert hub.unchanged(evolve(command, instance="nobody")) is GONE
+    assert hub.unchanged(replace(command, epoch=99)) is FENCED
+    assert hub.unchanged(replace(command, execution="other")) is FENCED
+    assert hub.unchanged(replace(command, instance="nobody")) is GONE
 
 
 def test_repeat_a_claim_returns_the_same_items(hub: Hub) -> None:
@@ -683,7 +683,7 @@ def test_timer_is_never_early_and_stands_until_cancelled(hub: Hub) -> None:
     hub.now = due
     assert hub.eligible() == ["i"]
     assert ids(hub.turn().messages) == ["t"]
-    hub.committed(evolve(hub_turn(hub)), cancel_timers=("t",))
+    hub.committed(replace(hub_turn(hub)), cancel_timers=("t",))
     assert hub.inbox() == []
 
 
@@ -781,7 +781,7 @@ def test_progress_no_backlog_hides_control() -> None:
     assert (ids(turn.messages), turn.more) == (["a", "b", "terminate"], True)
     outcome = hub.commit(turn, consumes=("a", "terminate"))
     assert (ids(outcome.messages), outcome.more) == (["b", "c"], True)
-    outcome = hub.commit(evolve(turn, version=turn.version + 1), consumes=("b", "c"))
+    outcome = hub.commit(replace(turn, version=turn.version + 1), consumes=("b", "c"))
     assert (ids(outcome.messages), outcome.more) == (["d"], False)
 
 
@@ -894,7 +894,7 @@ def test_order_is_of_arrival_also_across_pages() -> None:
     batch = turn.messages
     while batch:
         outcome = hub.commit(turn, consumes=tuple(ids(batch)))
-        turn, batch = evolve(turn, version=turn.version + 1), outcome.messages
+        turn, batch = replace(turn, version=turn.version + 1), outcome.messages
         seen += ids(batch)
     assert seen == [f"m{n}" for n in range(8)]
 
@@ -920,7 +920,7 @@ def test_child_a_second_start_bounces_while_the_first_runs_and_replaces_it_when_
     outcome = hub.commit(turn, creates=(child_of(turn, "c1"), child_of(turn, "c2")))
     assert ids(outcome.messages) == ["bounce c2"]
     hub.committed(hub.turn("child", "w2"), "w2", record=COMPLETED, append=b"[]", append_count=1)
-    turn = hub.committed(evolve(turn, version=2), consumes=("bounce c2",), creates=(child_of(turn, "c3"),))
+    turn = hub.committed(replace(turn, version=2), consumes=("bounce c2",), creates=(child_of(turn, "c3"),))
     assert (hub.row("child").execution, hub.row("child").status, hub.inbox()) == ("c3", InstanceStatus.PENDING, [])
     record = record_of(hub.state, "child")
     assert record is not None
@@ -931,13 +931,13 @@ def test_child_of_a_stranger_is_never_replaced(hub: Hub) -> None:
     turn, stranger = hub.started(), hub.started("stranger")
     hub.committed(stranger, creates=(child_of(stranger, "c1"),))
     hub.committed(hub.turn("child"), record=COMPLETED)
-    assert ids(hub.commit(turn, creates=(evolve(child_of(turn, "c2"), reuse="replace_ended"),)).messages) == ["bounce c2"]
+    assert ids(hub.commit(turn, creates=(replace(child_of(turn, "c2"), reuse="replace_ended"),)).messages) == ["bounce c2"]
 
 
 def test_child_with_its_parents_own_id_bounces(hub: Hub) -> None:
     turn = hub.started()
     assert ids(hub.commit(turn, creates=(child_of(turn, "cx", "i"),)).messages) == ["bounce cx"]
-    turn = evolve(turn, version=2)
+    turn = replace(turn, version=2)
     hub.committed(turn, creates=(CreateInstance("i", "cy", "orch", b"", reuse="replace_ended"),), record=COMPLETED)
     assert hub.row().execution == turn.execution
     record = record_of(hub.state, "i")
@@ -948,7 +948,7 @@ def test_child_with_its_parents_own_id_bounces(hub: Hub) -> None:
 def test_child_a_clients_create_bounces_once(hub: Hub) -> None:
     turn = hub.started()
     hub.create("child")
-    command = evolve(child_of(turn, "cx"), request_id="r")
+    command = replace(child_of(turn, "cx"), request_id="r")
     assert (hub.status(command), hub.unchanged(command)) == (EXISTS, REPEATED)
     assert hub.inbox() == ["bounce cx"]
 
@@ -1036,7 +1036,7 @@ def test_continue_keeps_what_is_not_of_the_old_execution(hub: Hub) -> None:
     assert record is not None
     assert (record.start, record.custom_status) == (b"again", b"cs")
     assert hub.send("late reply", execution=old) is GONE
-    turn = evolve(turn, execution="x2", version=2)
+    turn = replace(turn, execution="x2", version=2)
     hub.committed(turn, append=b"[1]", append_count=1, consumes=("event",))
     hub.now += 5
     assert ids(hub.turn().messages) == ["new timer"], "a timer as the first act fires"
@@ -1127,7 +1127,7 @@ def test_attempt_counts_claims_since_the_last_accepted_commit(hub: Hub) -> None:
     hub.do(Release("i", turn.execution, turn.epoch, uncount=True))
     turn = hub.turn()
     assert turn.attempt == 4
-    assert hub.commit(evolve(turn, epoch=0)).status is FENCED
+    assert hub.commit(replace(turn, epoch=0)).status is FENCED
     assert hub.row().attempt == 4
     hub.committed(turn, append=b"[]", append_count=1, hold_us=SECOND)
     hub.send("m")
@@ -1231,4 +1231,4 @@ def test_needs_adds_up_over_a_batch() -> None:
     found = needs([commit, commit, SendMessage(message("m", "j")), Beat("w", 1), Purge("k"), child], messages_per_claim=10)
     assert (found.instances, found.inboxes, found.tasks) == ({"i", "j", "k", "c", "p"}, {"i": 2 * 14}, {"t", "u"})
     assert (found.messages, found.details, found.all_workers) == ({("i", "t")}, {("k", "obituaries")}, True)
-    assert needs([evolve(commit, next_execution=NextExecution("x2", b""))]).inboxes["i"] > 10**9, "all: who knows how many are dropped"
+    assert needs([replace(commit, next_execution=NextExecution("x2", b""))]).inboxes["i"] > 10**9, "all: who knows how many are dropped"

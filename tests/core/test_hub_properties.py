@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from msgspec.structs import replace
 
 from durable_core.backend import (
     ENDED,
@@ -219,7 +220,7 @@ class Trace(RuleBasedStateMachine):
         worker, lease = self.leases[turn.lease % len(self.leases) if turn.lease % 2 else -1 - turn.lease // 2 % len(self.leases)]
         id, row = lease.instance, self.state.instances.get(lease.instance)
         if turn.current and row is not None:
-            lease = evolve(lease, execution=row.execution, epoch=row.epoch, version=row.version)
+            lease = replace(lease, execution=row.execution, epoch=row.epoch, version=row.version)
             worker = self.leased[row.epoch][1] if row.epoch else worker
         inbox, tasks = list(self.state.inbox.get(id, {}).values()), sorted(self.state.tasks.by_instance.get(id, ()))
         settled = [*tasks, *(row.message.id for row in inbox if row.message.id.startswith("t"))][: turn.settles]
@@ -492,7 +493,7 @@ class Trace(RuleBasedStateMachine):
 
     def check_rows(self, before: State, command: Any, answer: Any) -> None:
         assert self.state.now_us >= before.now_us
-        places = [row.position for row in (*all_messages(self.state).values(), *self.state.tasks.values())]
+        places = [row.position for row in all_messages(self.state).values()] + [row.position for row in self.state.tasks.values()]
         assert len(set(places)) == len(places)
         assert all(0 < place <= self.state.position for place in places)
         for id, row in self.state.instances.items():
@@ -661,18 +662,18 @@ class Trace(RuleBasedStateMachine):
             assert outcome.status is not OK
             assert comparable(*decide(partial(self.state, [command], self.now), command, self.now)) == comparable(outcome, [])
             if isinstance(command, CommitTurn) and answer.status is OK:
-                assert outcome == evolve(answer, status=OutcomeStatus.ALREADY_APPLIED)
+                assert outcome == replace(answer, status=OutcomeStatus.ALREADY_APPLIED)
 
     def check_repeated_claim(self, command: Grant, claim: Claim) -> None:
         row = self.state.workers[command.worker]
-        assert decide(self.state, evolve(command, turns=IDS, tasks=tuple(self.state.tasks)), self.now) == (claim, [])
-        repeated = evolve(command, turns=row.turns, tasks=row.tasks)
+        assert decide(self.state, replace(command, turns=IDS, tasks=tuple(self.state.tasks)), self.now) == (claim, [])
+        repeated = replace(command, turns=row.turns, tasks=row.tasks)
         assert decide(partial(self.state, [repeated], self.now), repeated, self.now) == (claim, [])
 
 
 def comparable(answer: Any, effects: list[Effect]) -> Any:
     if isinstance(answer, Outcome) and answer.error is not None:
-        answer = evolve(answer, error=None)
+        answer = replace(answer, error=None)
     return answer, effects
 
 

@@ -16,13 +16,20 @@ from typing import Any
 from attrs import define, field
 
 PROJECT = Path(__file__).resolve().parents[2]
+KILLS = int(os.environ.get("DURABLE_KILLS") or 12)
+LONG = KILLS >= 100
+"""Whether this is the long run: every point, more of everything."""
+TIMEOUT_S = 0 if LONG else 400
+"""Of one test; none in the long run."""
 PATIENCE_S = 120.0
 """How long anything may take before a test is given up. The machine may be busy."""
 
 
 def strace_works() -> bool:
     """Whether it is there and may trace."""
-    return shutil.which("strace") is not None and subprocess.run(["strace", "-o", os.devnull, "true"], check=False).returncode == 0
+    if shutil.which("strace") is None:
+        return False
+    return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True, check=False).returncode == 0
 
 
 @define

@@ -286,6 +286,17 @@ async def poison(ctx: OrchestrationContext) -> None:
     os._exit(9)
 
 
+@entity
+class Misfit:
+    """An entity that kills its process, or takes its time."""
+
+    async def kill(self) -> None:
+        os._exit(9)
+
+    async def dawdle(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
 @orchestrator
 async def innocent(ctx: OrchestrationContext, number: int) -> int:
     return await ctx.call_activity(step, f"innocent {number}", number)
@@ -324,7 +335,7 @@ def new_engine(**options: Any) -> DurableEngine:
     engine = DurableEngine(options=WorkerOptions(**options))
     engine.register(
         Tally, step, step_in_thread, add_pair, flaky, child, generations, retrying, root, fetch, store, errand,
-        poison, innocent, slow, burn, slowly, burning,
+        poison, Misfit, innocent, slow, burn, slowly, burning,
     )  # fmt: skip
     return engine
 
@@ -346,7 +357,7 @@ async def work(engine: DurableEngine, given: argparse.Namespace) -> dict[str, ob
 
 
 async def appearance(file: Path) -> None:
-    while not file.exists():  # noqa: ASYNC110, ASYNC240  # a file sets no event, and to look for it takes a microsecond
+    while not file.exists():  # noqa: ASYNC240  # a file sets no event, and to look for it takes a microsecond
         await asyncio.sleep(0.01)
 
 

@@ -17,15 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.crash.audit import audit_promises, audit_round
-from tests.crash.children import Child, Place, strace_works
+from tests.crash.children import LONG, TIMEOUT_S, Child, Place, strace_works
 from tests.crash.program import Shape
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S)]
 
 SHAPE = Shape(children=2, width=2, depth=1, generations=2)
 AT_ONCE = os.cpu_count() or 1
-ALL = int(os.environ.get("DURABLE_KILLS") or 0) >= 100
-"""Both sides of each commit in the long run; otherwise one of them, in turn."""
 WRITES = 300
 """Of pages and their headers, in the log; there are some more."""
 OPTIONS = "--shape", ",".join(str(n) for n in (SHAPE.children, SHAPE.width, SHAPE.depth, SHAPE.generations))
@@ -58,9 +56,9 @@ def test_killed_just_before_and_just_after_each_commit(
     new_place: Callable[[str], Place], dice: random.Random, report: Callable[[str], None]
 ) -> None:
     commits = run_undisturbed(new_place("undisturbed"))
-    sides = ["before", "after"]
+    sides = ["before", "after"]  # both in the long run, otherwise one of them in turn
     dice.shuffle(sides)
-    points = [f"{side}:{number}" for number in range(1, commits + 1) for side in (sides if ALL else sides[number % 2 :][:1])]
+    points = [f"{side}:{number}" for number in range(1, commits + 1) for side in (sides if LONG else sides[number % 2 :][:1])]
 
     def run(point: str) -> bool:
         place = new_place(point.replace(":", "-"))
@@ -77,7 +75,7 @@ def test_killed_in_the_middle_of_writing(new_place: Callable[[str], Place], dice
     if not strace_works():
         report("no strace here: nobody was killed in the middle of writing")
         return
-    writes = sorted(dice.sample(range(1, WRITES), 40 if ALL else 6))
+    writes = sorted(dice.sample(range(1, WRITES), 40 if LONG else 6))
 
     def run(number: int) -> bool:
         place = new_place(f"write-{number}")

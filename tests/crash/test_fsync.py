@@ -12,10 +12,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.crash.audit import audit_round
-from tests.crash.children import Place, strace_works
+from tests.crash.children import TIMEOUT_S, Place, strace_works
 from tests.crash.program import Shape
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S)]
 
 SHAPE = Shape(children=3, width=4, depth=4, generations=3)
 OPTIONS = "--shape", "3,4,4,3"

@@ -10,7 +10,6 @@ DURABLE_KILLS says how many (12; `make crash`: 300), DURABLE_SEED repeats the di
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import statistics
@@ -23,18 +22,20 @@ import pytest
 from attrs import define, field
 
 from tests.crash.audit import Figures, audit_promises, audit_round
-from tests.crash.children import Child, Place
+from tests.crash.children import KILLS, LONG, TIMEOUT_S, Child, Place
 from tests.crash.program import Shape
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S)]
 
-KILLS = int(os.environ.get("DURABLE_KILLS") or 12)
 SHAPE = Shape(children=6, width=8, depth=40, generations=12)
 LIFE_S = 0.7
 """A process lives at most so long after its first commit; undisturbed, a round takes about twice that."""
 OFF_TARGET = 8
 """Every eighth kill is aimed at the start of a process."""
-RESTART_S_MAX = 1.0
+RESTART_S = 1.0
+"""From the engine's opening to the first activity: nearly always (a few processes may meet a busy moment of the machine)."""
+RESTART_S_MAX = 5.0
+"""Always. A lease that has to run out takes 15."""
 BEFORE, BETWEEN, AFTER = "before the first commit", "between first and last commit", "after the last commit"
 
 
@@ -122,15 +123,16 @@ class Campaign:
         report(f"first activity after the restarted engine's opening: {_spread(self.from_open_s)}")
 
 
+def _part(seconds: Sequence[float], part: float) -> float:
+    """What this part of them stays within."""
+    return sorted(seconds)[min(len(seconds) - 1, int(part * len(seconds)))]
+
+
 def _spread(seconds: Sequence[float]) -> str:
     if not seconds:
         return "never seen"
-    ordered = sorted(seconds)
     named = {"median": 0.5, "90 %": 0.9, "99 %": 0.99, "most": 1.0}
-    return (
-        ", ".join(f"{name} {ordered[min(len(ordered) - 1, int(part * len(ordered)))] * 1_000:.0f} ms" for name, part in named.items())
-        + f" of {len(ordered)}"
-    )
+    return ", ".join(f"{name} {_part(seconds, part) * 1_000:.0f} ms" for name, part in named.items()) + f" of {len(seconds)}"
 
 
 def test_killed_at_random_moments(new_place: Callable[[str], Place], dice: random.Random, report: Callable[[str], None]) -> None:
@@ -143,6 +145,7 @@ def test_killed_at_random_moments(new_place: Callable[[str], Place], dice: rando
             shutil.rmtree(place.folder)  # of a round that failed it stays
     finally:
         campaign.tell(report)
-    assert campaign.fallen[BETWEEN] >= KILLS * 2 / 3
+    assert campaign.fallen[BETWEEN] >= KILLS * (2 / 3 if LONG else 1 / 3), "of a dozen, chance may take some more"
     assert campaign.from_open_s
+    assert _part(campaign.from_open_s, 0.99 if LONG else 0.5) <= RESTART_S
     assert max(campaign.from_open_s) <= RESTART_S_MAX

@@ -1,4 +1,4 @@
-"""An orchestrator that takes its process down with it is found out and parked, across restarts, and those that it took down are not."""
+"""What takes its process down with it is found out and parked, across restarts; what merely died with it is not."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
-from durable_core import OrchestrationState
+from durable_core import EntityId
 from tests.crash.audit import rows_of
-from tests.crash.children import PATIENCE_S, Child, Place
-from tests.crash.program import innocent, new_engine, poison
+from tests.crash.children import PATIENCE_S, TIMEOUT_S, Child, Place
+from tests.crash.program import Misfit, innocent, new_engine, poison
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S)]
 
 INNOCENTS = 50
-POISONS = 2
+KILLERS = ["poison0", "poison1", "@misfit@killer"]
 ATTEMPTS = 3
 
 
@@ -24,27 +24,35 @@ async def schedule(place: Place) -> None:
     """The poison comes first, so that its turn is the first one of the claim that takes them all."""
     engine = new_engine()
     async with engine.open(place.url, worker=False):
-        for number in range(POISONS):
-            await engine.client.schedule_new_orchestration(poison, instance_id=f"poison{number}")
+        for id in KILLERS:
+            if id.startswith("@"):
+                await engine.client.signal_entity(EntityId.parse(id), Misfit.kill)
+            else:
+                await engine.client.schedule_new_orchestration(poison, instance_id=id)
         for number in range(INNOCENTS):
             await engine.client.schedule_new_orchestration(innocent, number, instance_id=f"innocent{number}")
 
 
-async def look(place: Place) -> dict[str, OrchestrationState]:
-    engine = new_engine()
-    async with engine.open(place.url, worker=False):
-        return {state.instance_id: state async for state in engine.client.query_instances()}
+def waiting(place: Place) -> list[tuple[object, ...]]:
+    """What has neither ended nor been parked; an entity that has served its messages does not wait."""
+    sql = "SELECT id FROM instances WHERE status IN ('PENDING', 'RUNNING') AND NOT parked AND (id NOT LIKE '@%' OR messages > 0)"
+    return rows_of(place.store, sql)
 
 
 def settles(place: Place, worker: Child) -> bool:
-    """Until all are completed or parked; False if the worker dies before."""
+    """Until nothing waits any more; False if the worker dies before."""
     deadline = time.monotonic() + PATIENCE_S
     while worker.process.poll() is None:
         assert time.monotonic() < deadline, place.errors()
-        if rows_of(place.store, "SELECT 1 FROM instances WHERE status IN ('PENDING', 'RUNNING') AND NOT parked LIMIT 1") == []:
+        if not waiting(place):
             return True
         time.sleep(0.02)
     return False
+
+
+def parked(place: Place) -> dict[object, object]:
+    """Ids and problems."""
+    return dict(rows_of(place.store, "SELECT id, problem FROM instances WHERE parked"))  # type: ignore[arg-type]
 
 
 def test_a_killer_is_parked_and_those_claimed_with_it_are_not(place: Place, report: Callable[[str], None]) -> None:
@@ -54,19 +62,33 @@ def test_a_killer_is_parked_and_those_claimed_with_it_are_not(place: Place, repo
     while not settles(place, worker):
         assert worker.wait_for_death() == 9, place.errors()
         deaths += 1
-        states = asyncio.run(look(place))
-        assert not any(state.parked for id, state in states.items() if id.startswith("innocent"))
-        assert deaths <= POISONS * ATTEMPTS, place.errors()
+        assert set(parked(place)) <= set(KILLERS)
+        assert deaths <= len(KILLERS) * ATTEMPTS, place.errors()
         worker = place.start_worker(max_attempts=ATTEMPTS)
     place.stop()
     worker.finish()
     place.start_worker(max_attempts=ATTEMPTS).finish()  # once more: what is parked stays parked
-    states = asyncio.run(look(place))
-    assert [states[f"innocent{number}"].serialized_output for number in range(INNOCENTS)] == [str(number) for number in range(INNOCENTS)]
-    for number in range(POISONS):
-        state = states[f"poison{number}"]
-        assert state.parked
-        assert state.problem is not None
-        assert f"{ATTEMPTS} times" in state.problem
-    assert deaths == 1 + POISONS * (ATTEMPTS - 1), "they die once together, then each alone"
-    report(f"{POISONS} killers parked after {deaths} deaths of their process; {INNOCENTS} innocents completed")
+    problems = parked(place)
+    assert set(problems) == set(KILLERS)
+    assert all(f"{ATTEMPTS} times" in str(problem) for problem in problems.values()), problems
+    outputs = rows_of(place.store, "SELECT id, output FROM instances WHERE status = 'COMPLETED'")
+    assert sorted(outputs) == sorted((f"innocent{number}", str(number)) for number in range(INNOCENTS))
+    assert deaths == 1 + len(KILLERS) * (ATTEMPTS - 1), "they die once together, then each alone"
+    report(f"{len(KILLERS)} killers parked after {deaths} deaths of their process; {INNOCENTS} innocents completed")
+
+
+def test_to_be_interrupted_by_an_end_in_order_is_no_attempt(place: Place) -> None:
+    """Somebody may deploy ten times while an entity is busy: that makes it no killer."""
+
+    async def main() -> None:
+        engine = new_engine(drain_s=0.01, max_attempts=1)
+        async with engine.open(place.url, worker=False):
+            await engine.client.signal_entity(EntityId("misfit", "slow"), Misfit.dawdle, 600.0)
+        for _ in range(3):
+            async with engine.open(place.url), asyncio.timeout(PATIENCE_S):
+                while not rows_of(place.store, "SELECT id FROM instances WHERE claimed"):
+                    assert not parked(place)
+                    await asyncio.sleep(0.01)
+        assert rows_of(place.store, "SELECT attempt, messages FROM instances") == [(0, 1)]
+
+    asyncio.run(main())

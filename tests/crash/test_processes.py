@@ -1,6 +1,6 @@
 """Several processes on one file: they share the work, do each piece once, never meet "database is locked", and make up for those that die.
 
-DURABLE_ERRANDS says how many orchestrations are drained (1,000), each of three activities.
+DURABLE_ERRANDS says how many orchestrations are drained, each of three activities (1,000; in the long run, `make crash`, 5,000).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import pytest
 
 from durable_core import DurableClient
 from tests.crash.audit import audit_errands, read_effects, rows_of
-from tests.crash.children import PATIENCE_S, Child, Place
+from tests.crash.children import LONG, PATIENCE_S, TIMEOUT_S, Child, Place
 from tests.crash.program import errand, new_engine
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S)]
 
-ERRANDS = int(os.environ.get("DURABLE_ERRANDS") or 1_000)
+ERRANDS = int(os.environ.get("DURABLE_ERRANDS") or (5_000 if LONG else 1_000))
 EFFECTS = 3
 KILL_EVERY_S = 1.0
 

@@ -16,10 +16,10 @@ import pytest
 
 from durable_core import OrchestrationState
 from tests.crash.audit import audit_leftovers, read_effects, rows_of
-from tests.crash.children import PATIENCE_S, Child, Place
+from tests.crash.children import PATIENCE_S, TIMEOUT_S, Child, Place
 from tests.crash.program import new_engine
 
-pytestmark = [pytest.mark.crash, pytest.mark.timeout(0), pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")]
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S), pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")]
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 SOON_S = 5.0

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_core.actions import Ending
 from durable_core.errors import FailureDetails
@@ -38,13 +38,13 @@ def comparable(ending: Event | Ending | None) -> Event | Ending | None:
 
     def bare(details: FailureDetails) -> FailureDetails:
         inner = bare(details.inner) if details.inner is not None else None
-        return evolve(details, stack="", inner=inner, members=tuple(map(bare, details.members)))
+        return replace(details, stack="", inner=inner, members=tuple(map(bare, details.members)))
 
     match ending:
         case ExecutionCompleted():
-            return evolve(ending, unawaited=tuple(map(bare, ending.unawaited)))
+            return replace(ending, unawaited=tuple(map(bare, ending.unawaited)))
         case ExecutionFailed():
-            return evolve(ending, failure=bare(ending.failure), unawaited=tuple(map(bare, ending.unawaited)))
+            return replace(ending, failure=bare(ending.failure), unawaited=tuple(map(bare, ending.unawaited)))
     return ending
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.audit import AuditError, audit
 from durable_core.events import Event, ExecutionCompleted, ExecutionStarted, TaskCompleted, TaskScheduled, TimerFired
@@ -55,7 +55,7 @@ def test_a_wrong_history_is_refused(change: Callable[[list[Event]], object], say
 
 
 def test_a_gap_in_the_ids_is_refused() -> None:
-    history = [attrs.evolve(event, id=event.id + 1) if isinstance(event, TaskScheduled | TaskCompleted) else event for event in SOUND]
+    history = [replace(event, id=event.id + 1) if isinstance(event, TaskScheduled | TaskCompleted) else event for event in SOUND]
     with pytest.raises(AuditError, match="instead of 1 to 2"):
         audit("a", history, activities=2, result=1, expected=1)
 

@@ -116,7 +116,7 @@ def test_two_registrations_of_one_name_are_refused_and_the_same_one_twice_is_not
 
     async def second() -> None: ...
 
-    with pytest.raises(RegistrationError, match="charge.*first"):
+    with pytest.raises(RegistrationError, match=r"charge.*first"):
         engine.activity(name="charge")(second)
 
     @activity
@@ -139,7 +139,7 @@ def test_what_cannot_be_registered():
     class Needy:
         def __init__(self, x: int) -> None: ...
 
-    with pytest.raises(RegistrationError, match="without arguments.*x"):
+    with pytest.raises(RegistrationError, match=r"without arguments.*x"):
         engine.entity(Needy)
 
     async def local() -> None: ...
@@ -270,7 +270,11 @@ def test_values_that_cannot_be_encoded_or_decoded_name_type_and_place(run):
 
     async def main():
         async with engine:
-            for fn, says in [(bad_result, "strict.*int.*str"), (bad_argument, r"takes_any.*\[1\].*object"), (bad_return, "bad_return.*pi.*nan")]:
+            for fn, says in [
+                (bad_result, "strict.*int.*str"),
+                (bad_argument, r"takes_any.*\[1\].*object"),
+                (bad_return, "bad_return.*pi.*nan"),
+            ]:
                 with pytest.raises(OrchestrationFailedError, match=says):
                     await (await engine.client.schedule_new_orchestration(fn)).result()
 
@@ -366,7 +370,7 @@ def test_a_result_that_is_too_large_fails_clearly_and_writes_nothing(run):
             for fn, args in [(from_activity, ()), (to_activity, ()), (own, ("x" * 1_000,))]:
                 with pytest.raises(OrchestrationFailedError, match=r"PayloadTooLarge.*20,00\d|PayloadTooLarge.*30,00\d"):
                     await (await engine.client.schedule_new_orchestration(fn, *args)).result()
-            with pytest.raises(PayloadError, match="own.*20,002 bytes"):
+            with pytest.raises(PayloadError, match=r"own.*20,002 bytes"):
                 await engine.client.schedule_new_orchestration(own, "x" * 20_000)
 
     run(main)

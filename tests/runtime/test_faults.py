@@ -272,7 +272,7 @@ def test_a_process_that_dies_is_replaced_and_the_activity_fails_after_three_deat
 
     async def main():
         async with engine.open("memory://"):
-            with pytest.raises(OrchestrationFailedError, match="process.*died 3 times"):
+            with pytest.raises(OrchestrationFailedError, match=r"process.*died 3 times"):
                 await (await engine.client.schedule_new_orchestration("in_dying_process")).result()
             assert (await (await engine.client.schedule_new_orchestration("in_process", 2)).result())[1][0] == 1
 

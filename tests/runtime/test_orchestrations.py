@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -240,7 +240,9 @@ def test_retries_run_on_recorded_time(url, run):
 
     @engine.orchestrator
     async def root(ctx: OrchestrationContext) -> int:
-        return await ctx.call_activity(flaky, 5, retry=RetryPolicy(max_number_of_attempts=5, first_retry_interval=timedelta(milliseconds=20)))
+        return await ctx.call_activity(
+            flaky, 5, retry=RetryPolicy(max_number_of_attempts=5, first_retry_interval=timedelta(milliseconds=20))
+        )
 
     async def main():
         async with engine.open(url):
@@ -282,7 +284,12 @@ def test_ids_reuse_policies_and_unknown_instances(url, run):
             anew = await client.schedule_new_orchestration("fan", 2, instance_id="same", reuse_policy="replace_ended")
             assert await anew.result() == [0, 2]
             assert await client.get_instance("nobody") is None
-            for ask in (client.wait_for_completion("nobody"), client.get_history("nobody"), client.terminate("nobody"), client.raise_event("nobody", "x")):
+            for ask in (
+                client.wait_for_completion("nobody"),
+                client.get_history("nobody"),
+                client.terminate("nobody"),
+                client.raise_event("nobody", "x"),
+            ):
                 with pytest.raises(InstanceNotFoundError, match="nobody"):
                     await ask
 
@@ -308,7 +315,7 @@ def test_states_as_a_client_sees_them(url, run):
             assert state.input_as(int) == 3
             assert state.output_as(int) is None
             assert state.tags == {"team": "a"}
-            assert abs(state.created_at - datetime.now(timezone.utc)) < timedelta(minutes=1)
+            assert abs(state.created_at - datetime.now(UTC)) < timedelta(minutes=1)
             with pytest.raises(TimeoutError):
                 await client.wait_for_completion("i", timedelta(milliseconds=50))
             assert await client.raise_event("i", "GO")
@@ -399,7 +406,7 @@ def test_a_delayed_start(url, run):
     async def main():
         async with engine.open(url):
             start = time.monotonic()
-            handle = await engine.client.schedule_new_orchestration("fan", 1, start_at=datetime.now(timezone.utc) + timedelta(milliseconds=400))
+            handle = await engine.client.schedule_new_orchestration("fan", 1, start_at=datetime.now(UTC) + timedelta(milliseconds=400))
             await handle.result(20 * SECOND)
             return time.monotonic() - start
 
@@ -433,7 +440,7 @@ def test_an_entity_counts_exactly_under_concurrent_calls_and_signals(url, run):
         try:
             await counter.call(Counter.fail_after_change)
         except TaskFailedError as error:
-            assert error.details.type == "ValueError"
+            assert error.details.type == "ValueError"  # noqa: PT017
         return len(set(seen)) == n
 
     async def main():

@@ -90,6 +90,18 @@ class Committer:
         return self._open
 
     def close(self) -> None:
+        """The last connection to a file clears its log away: a write, hence in the queue like others."""
+        try:
+            if self._queue is not None:
+                self._queue.acquire()
+        except StoreError:
+            self._close_connection()
+        else:
+            self._close_connection()
+            if self._queue is not None:
+                self._queue.release()
+
+    def _close_connection(self) -> None:
         if self._open is not None:
             self._open.close()
             self._open = None
@@ -189,7 +201,7 @@ class Committer:
 
     def _give_up_connection(self) -> None:
         if self._connect is not None:
-            self.close()
+            self._close_connection()
 
     def _isolate(self, places: list[Place], error: Exception) -> None:
         if len(places) > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_core.backend import Message
 from durable_sqlite.queries import Rows
@@ -42,5 +42,5 @@ def fetch_unread(part: Partial, target: str, messages: tuple[Message, ...], more
     for text, parameters in _LOAD_PAYLOADS.chunks(list(positions)):
         for position, payload in part.connection.execute(text, parameters).fetchall():
             index = positions[position]
-            taken[index] = evolve(taken[index], payload=payload)
+            taken[index] = replace(taken[index], payload=payload)
     return {"messages": tuple(taken), "more": more}

@@ -13,18 +13,20 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-from attrs import define, evolve, field
+from attrs import define, field
+from msgspec.structs import replace
 
 from durable_core.backend import Capabilities, InstanceStatus, Message, ParentRef
 from durable_core.errors import StoreVersionError
 from durable_core.hub import DetailKind, InstanceRow, MessageRow, Needs, State, TaskRow, WorkerRow
 from durable_sqlite.migrate import SCHEMA_VERSION
-from durable_sqlite.queries import Rows, query
+from durable_sqlite.queries import ROWS_PER_STATEMENT, Rows, query
 
 __all__ = ["Partial", "detail_rows", "instance_row", "parse"]
 
 _STATUS = {status.value: status for status in InstanceStatus}
 
+_BATCH = Rows("load_batch")
 _INSTANCES, _TASKS, _TASKS_WITH_PAYLOAD = Rows("load_instances"), Rows("load_tasks"), Rows("load_tasks_with_payload")
 _MESSAGES, _INBOXES, _DETAILS, _SEEN = Rows("load_messages"), Rows("load_inboxes"), Rows("load_details"), Rows("load_seen")
 _LARGE_DETAILS, _LARGE_TASKS = Rows("load_large_details"), Rows("load_large_tasks")
@@ -39,7 +41,7 @@ class Partial:
 
     ``keys``: the database's key of each loaded instance. ``before``: the rows as they were loaded. ``first_due``: for those
     loaded, when their first message is visible. ``unread``: messages whose payload is still in the database, by (target, id),
-    with their position and size.
+    with their position and size. ``asked``: ids that need not be asked for again, there or not.
     """
 
     connection: sqlite3.Connection
@@ -50,15 +52,33 @@ class Partial:
     first_due: dict[str, int] = field(factory=dict)
     tasks_before: set[str] = field(factory=set)
     unread: dict[tuple[str, str], tuple[int, int]] = field(factory=dict)
+    asked: set[str] = field(factory=set)
 
     @classmethod
     def begin(cls, connection: sqlite3.Connection, capabilities: Capabilities) -> Partial:
         """The counters, and every worker (without its last claim). Raises ``StoreVersionError`` if the file was migrated under us."""
-        version, epoch, position, now_us, last_key, workers = parse(connection.execute(query("load_hub")).fetchone()[0])
+        return cls._from_hub(connection, capabilities, connection.execute(query("load_hub")).fetchone()[0])
+
+    @classmethod
+    def begin_with(cls, connection: sqlite3.Connection, capabilities: Capabilities, wanted: Needs) -> Partial:
+        """And the instances and tasks that ``wanted`` names: most batches need nothing else, and then this is their only query."""
+        ids = [*wanted.instances, *wanted.tasks]
+        if not 0 < len(ids) <= ROWS_PER_STATEMENT:
+            return cls.begin(connection, capabilities)
+        ((text, parameters),) = _BATCH.chunks(ids)
+        hub, instances, tasks = connection.execute(text, parameters).fetchone()
+        part = cls._from_hub(connection, capabilities, hub)
+        part._keep_instances(parse(instances))
+        part._keep_tasks(parse(tasks))
+        part.asked.update(wanted.instances, wanted.tasks)
+        return part
+
+    @classmethod
+    def _from_hub(cls, connection: sqlite3.Connection, capabilities: Capabilities, hub: str) -> Partial:
+        version, epoch, position, now_us, last_key, workers = parse(hub)
         if version > SCHEMA_VERSION:
-            raise StoreVersionError(
-                f"the store was migrated to schema version {version} by a newer durable-core: upgrade this program, too"
-            )
+            text = f"the store was migrated to schema version {version} by a newer durable-core"
+            raise StoreVersionError(f"{text}: upgrade this program, too")
         state = State(
             now_us=now_us,
             epoch=epoch,
@@ -90,8 +110,11 @@ class Partial:
             self.state.workers[worker] = WorkerRow(worker, until_us, claim_id, tuple(parse(turns)), tuple(parse(tasks)))
 
     def load_instances(self, ids: Iterable[str]) -> None:
-        missing = [id for id in ids if id not in self.keys]
-        for key, first_due_us, *columns in self._fetch(_INSTANCES, missing):
+        missing = [id for id in ids if id not in self.keys and id not in self.asked]
+        self._keep_instances(self._fetch(_INSTANCES, missing))
+
+    def _keep_instances(self, rows: Iterable[Any]) -> None:
+        for key, first_due_us, *columns in rows:
             row = instance_row(*columns)
             self.keys[row.id] = key
             self.before[row.id] = self.state.instances[row.id] = row
@@ -99,24 +122,26 @@ class Partial:
                 self.first_due[row.id] = first_due_us
 
     def load_tasks(self, ids: Iterable[str], *, payloads: bool) -> None:
-        missing = [id for id in ids if id not in self.tasks_before]
-        large: list[str] = []
-        for id, instance, execution, name, position, created_us, worker, attempt, cancelled, payload in self._fetch(
-            _TASKS_WITH_PAYLOAD if payloads else _TASKS, missing
-        ):
-            if payload is None:
-                large.append(id)
-            self.state.tasks[id] = TaskRow(
-                id, instance, execution, name, bytes.fromhex(payload or ""), position, created_us, worker, attempt, bool(cancelled)
-            )
-            self.tasks_before.add(id)
+        missing = [id for id in ids if id not in self.tasks_before and id not in self.asked]
+        large = self._keep_tasks(self._fetch(_TASKS_WITH_PAYLOAD if payloads else _TASKS, missing))
         if payloads and large:
             self._load_large_tasks(large)
+
+    def _keep_tasks(self, rows: Iterable[Any]) -> list[str]:
+        """Those whose payload was too large to come along."""
+        large: list[str] = []
+        for id, instance, execution, name, position, created_us, worker, attempt, cancelled, payload in rows:
+            data = bytes.fromhex(payload) if payload else b""
+            self.state.tasks[id] = TaskRow(id, instance, execution, name, data, position, created_us, worker, attempt, cancelled != 0)
+            self.tasks_before.add(id)
+            if payload is None:
+                large.append(id)
+        return large
 
     def _load_large_tasks(self, ids: Sequence[str]) -> None:
         for text, parameters in _LARGE_TASKS.chunks(list(ids)):
             for id, payload in self.connection.execute(text, parameters).fetchall():
-                self.state.tasks[id] = evolve(self.state.tasks[id], payload=payload)
+                self.state.tasks[id] = replace(self.state.tasks[id], payload=payload)
 
     def _load_messages(self, wanted: Iterable[tuple[str, str]]) -> None:
         """Completions that a commit settles. Where the task itself is there, they cannot be."""

@@ -10,16 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
+from msgspec.structs import replace
 
-from durable_core.backend import (
-    AbandonWorker,
-    Capabilities,
-    Claim,
-    Command,
-    Heartbeat,
-    Outcome,
-)
+from durable_core.backend import AbandonWorker, Capabilities, Claim, Command, Heartbeat, Outcome
 from durable_core.hub import Beat, decide, needs, needs_of_obituaries
 from durable_sqlite.claims import ClaimRequest, choose, next_due, worth_a_transaction
 from durable_sqlite.payloads import fetch_unread
@@ -63,8 +57,10 @@ class Steps:
     after: list[Callable[[], None]] = field(factory=list)
 
     def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        part, now_us = self._begin()
-        part.load(needs(commands, part.state.messages_per_claim), now_us)
+        wanted = needs(commands, self.capabilities.messages_per_claim)
+        part = Partial.begin_with(self.connection, self.capabilities, wanted)
+        now_us = max(self.clock_us(), part.state.now_us)
+        part.load(wanted, now_us)
         part.load(needs_of_obituaries(part.state), now_us)
         changes = Changes(part)
         outcomes: list[Outcome] = []
@@ -85,13 +81,13 @@ class Steps:
             part, now_us = self._begin()
         claim, effects = decide(part.state, choose(part, request, now_us), now_us)
         turns = tuple(
-            evolve(turn, **fetch_unread(part, turn.instance, turn.messages, turn.more)) if part.unread else turn for turn in claim.turns
+            replace(turn, **fetch_unread(part, turn.instance, turn.messages, turn.more)) if part.unread else turn for turn in claim.turns
         )
         changes = Changes(part)
         changes.absorb(effects)
         self._write(changes)
         full = len(turns) >= request.turns
-        return evolve(claim, turns=turns, next_due_us=next_due(part, request, claim.now_us, full=full))
+        return replace(claim, turns=turns, next_due_us=next_due(part, request, claim.now_us, full=full))
 
     def nothing_to_claim(self, request: ClaimRequest) -> Claim | None:
         """The empty claim, if that is the answer. Only reads; may be called outside a transaction."""
@@ -148,6 +144,6 @@ class Steps:
 def _complete(part: Partial, outcome: Outcome) -> Outcome:
     """Fetch what was left behind of the messages that are handed out. Before anything is written: the batch may drop them again."""
     if outcome.messages:
-        outcome = evolve(outcome, **fetch_unread(part, outcome.messages[0].target, outcome.messages, outcome.more))
+        outcome = replace(outcome, **fetch_unread(part, outcome.messages[0].target, outcome.messages, outcome.more))
     turn = outcome.turn
-    return outcome if turn is None else evolve(outcome, turn=evolve(turn, **fetch_unread(part, turn.instance, turn.messages, turn.more)))
+    return outcome if turn is None else replace(outcome, turn=replace(turn, **fetch_unread(part, turn.instance, turn.messages, turn.more)))

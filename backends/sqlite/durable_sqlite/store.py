@@ -49,9 +49,9 @@ class Store:
     async def close(self) -> None:
         """Leases stay, but who asks finds this handle's incarnations dead from now on: nobody could work on them any more."""
         self.wakeups.close()
-        await self.writer.close()
         if self.readers is not None:
             await self.readers.close()
+        await self.writer.close()
         if self.lives is not None:
             self.lives.drop_all()
         if self.queue is not None:
@@ -79,7 +79,7 @@ def _open_memory(options: SqliteOptions) -> Store:
     prepare(connection, ":memory:", create=True)
     wakeups = Wakeups()
     committer = Committer(connection, where=":memory:", connect=None, new_steps=_steps(options, None), queue=None)
-    writer = Writer(committer, wakeups, Watch(None))
+    writer = Writer(committer, wakeups, None)
     return Store(writer, writer, wakeups, readers=None, lives=None, queue=None)
 
 

@@ -12,7 +12,7 @@ from durable_core.errors import StoreUrlError
 from durable_sqlite.backend import SqliteBackend, open_backend
 from durable_sqlite.queries import query
 
-__all__ = ["SqliteHarness", "find_faults"]
+__all__ = ["SqliteHarness", "SqliteInMemoryHarness", "find_faults"]
 
 _START_US = 1_700_000_000_000_000
 
@@ -61,6 +61,13 @@ class SqliteHarness:
 
     def _new(self) -> SqliteBackend:
         return open_backend(self.url, clock_us=lambda: self._now_us)
+
+
+class SqliteInMemoryHarness(SqliteHarness):
+    """The same for ``sqlite:///:memory:``, callable without arguments."""
+
+    def __init__(self) -> None:
+        super().__init__("sqlite:///:memory:")
 
 
 def find_faults(connection: sqlite3.Connection) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from weakref import WeakSet
 
 from durable_core.backend import Wakeup
 
@@ -11,30 +12,46 @@ __all__ = ["Wakeups"]
 
 
 class _Listener:
-    """One iterator. ``ended`` is written by the writer thread before it sets ``news``, and read after: nothing is lost in between."""
+    """One iterator, listening from the moment it is made. ``tell`` comes from the writer thread, the rest happens in the loop."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.news = asyncio.Event()
-        self.ended = False
-        self.told = False
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._ended = False
+        self._told = False
+        self._closed = False
 
     def tell(self, *, ended: bool) -> None:
-        self.ended |= ended
-        if not self.told:
-            self.told = True
+        self._ended |= ended  # before the event is set, so that whoever is woken by it sees it
+        if not self._told:
+            self._told = True
             try:
-                self.loop.call_soon_threadsafe(self.news.set)
+                self._loop.call_soon_threadsafe(self._news.set)
             except RuntimeError:
                 pass  # its loop is closed: nobody listens
 
+    def close(self) -> None:
+        self._closed = True
+        self._news.set()
+
+    def __aiter__(self) -> AsyncIterator[Wakeup]:
+        return self
+
+    async def __anext__(self) -> Wakeup:
+        await self._news.wait()
+        if self._closed:
+            raise StopAsyncIteration
+        self._news.clear()
+        self._told = False
+        ended, self._ended = self._ended, False
+        return Wakeup(ended)
+
 
 class Wakeups:
-    """The listeners of one handle."""
+    """The listeners of one handle. One that is dropped is forgotten: while there is none, nobody needs to look what other processes do."""
 
     def __init__(self) -> None:
-        self._listeners: set[_Listener] = set()
-        self._closed = False
+        self._listeners: WeakSet[_Listener] = WeakSet()
 
     def __bool__(self) -> bool:
         """Whether anybody listens."""
@@ -46,21 +63,12 @@ class Wakeups:
             listener.tell(ended=ended)
 
     def close(self) -> None:
-        self._closed = True
-        self.tell(ended=False)
+        for listener in tuple(self._listeners):
+            listener.close()
 
-    async def listen(self, begin: Callable[[], None]) -> AsyncIterator[Wakeup]:
+    def listen(self, begin: Callable[[], None]) -> AsyncIterator[Wakeup]:
         """``begin`` lets the writer thread know that there is somebody to look around for."""
         listener = _Listener()
         self._listeners.add(listener)
         begin()
-        try:
-            while not self._closed:
-                await listener.news.wait()
-                listener.news.clear()
-                listener.told = False
-                ended, listener.ended = listener.ended, False
-                if not self._closed:
-                    yield Wakeup(ended)
-        finally:
-            self._listeners.discard(listener)
+        return listener

@@ -35,9 +35,9 @@ class _Sign(enum.Enum):
 
 
 class Writer:
-    """``submit`` and ``read`` are called in an event loop and answered there."""
+    """``submit`` and ``read`` are called in an event loop and answered there. ``watch`` None: a store that nobody else can see."""
 
-    def __init__(self, committer: Committer, wakeups: Wakeups, watch: Watch) -> None:
+    def __init__(self, committer: Committer, wakeups: Wakeups, watch: Watch | None) -> None:
         self._committer = committer
         self._wakeups = wakeups
         self._watch = watch
@@ -90,7 +90,7 @@ class Writer:
         jobs: list[Job] = []
         count = 0
         try:
-            item = self._queue.get(timeout=self._watch.pause_s if self._wakeups else None)
+            item = self._queue.get(timeout=self._watch.pause_s if self._watch is not None and self._wakeups else None)
             while item is not _Sign.CLOSE:
                 if isinstance(item, Job):
                     jobs.append(item)
@@ -124,7 +124,7 @@ class Writer:
         if not self._wakeups:
             return
         try:
-            foreign = self._watch.look(self._committer.connection)
+            foreign = self._watch is not None and self._watch.look(self._committer.connection)
         except (sqlite3.Error, StoreError):
             foreign = False  # the next transaction meets the same trouble and reports it
         if work or ended or foreign:

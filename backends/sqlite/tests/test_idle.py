@@ -31,6 +31,7 @@ async def test_an_idle_worker_writes_nothing(handle: Any, store: Path) -> None:
     backend = await handle()
     await backend.heartbeat("w", ttl_us=HOUR_US)
     await backend.apply([CreateInstance("unknown", "e", "unheard of", b""), CreateInstance("later", "f", "orch", b"", delay_us=HOUR_US)])
+    await asyncio.sleep(0.05)  # the hint that these writes gave is over
     hints = backend.wakeups()
     waiting = asyncio.ensure_future(anext(hints))
     commits, before = backend.commits, files(store)
@@ -95,7 +96,6 @@ async def test_an_end_is_told_to_whoever_waits_for_it(handle: Any, drive: Any) -
             await hub.create("j", worker="w")
             await hub.one(Purge("j", force=True))
         await asyncio.wait_for(waiting, 10)
-        await hints.aclose()
 
 
 async def _until_ended(hints: Any) -> None:
@@ -116,7 +116,9 @@ def test_every_commit_is_synced_to_the_disk(store: Path, tmp_path: Path) -> None
     strace, log = shutil.which("strace"), tmp_path / "strace.log"
     if strace is None:
         return
-    traced = subprocess.run([strace, "-f", "-o", str(log), "-e", "trace=fsync,fdatasync", *program], capture_output=True, text=True, timeout=60)
+    traced = subprocess.run(
+        [strace, "-f", "-o", str(log), "-e", "trace=fsync,fdatasync", *program], capture_output=True, text=True, timeout=60
+    )
     if traced.returncode == 0:
         assert _count_syncs(log.read_text()) >= int(traced.stdout)
     else:

@@ -37,6 +37,18 @@ def test_who_waits_is_not_overtaken(tmp_path: Path) -> None:
     second.close()
 
 
+def test_a_waiter_that_died_slows_nobody_for_long(tmp_path: Path) -> None:
+    first, second = WriterQueue(tmp_path, 10), WriterQueue(tmp_path, 10)
+    first._waiting[0] = 1  # what it leaves behind
+    second.acquire()
+    assert first._waiting[0] == 0
+    second.release()
+    first.acquire()
+    first.release()
+    first.close()
+    second.close()
+
+
 def test_waiting_has_a_limit(tmp_path: Path) -> None:
     first, second = WriterQueue(tmp_path, 10), WriterQueue(tmp_path, 0.02)
     first.acquire()

@@ -1,5 +1,7 @@
 """Files that are missing, foreign, damaged, too new or not to be written: each error says what to do, and nothing is changed."""
 
+# ruff: noqa: ASYNC240 # nothing else runs in these loops
+
 from __future__ import annotations
 
 import os
@@ -33,7 +35,7 @@ async def test_a_missing_file_is_made_unless_it_must_exist(store: Path) -> None:
 
 
 async def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(StoreFormatError, match="folder .*missing does not exist: create it"):
+    with pytest.raises(StoreFormatError, match=r"folder .*missing does not exist: create it"):
         await _open(tmp_path / "missing" / "hub.db")
 
 

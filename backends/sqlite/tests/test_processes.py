@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -75,7 +76,15 @@ async def test_four_processes_share_the_work_and_each_turn_is_done_once(store: P
 @pytest.mark.parametrize("round", range(3))
 async def test_processes_that_create_the_store_at_once(store: Path, round: int) -> None:
     at = time.time() + 0.7
-    assert [finish(process) for process in [start("open_at.py", store, at, f"{round}{number}") for number in range(4)]] == ["OK"] * 4
+    running = [start("open_at.py", store, at, f"{round}{number}", 1) for number in range(4)]
+    assert [finish(process) for process in running] == ["OK "] * 4
+    assert faults(store) == []
+
+
+async def test_processes_that_come_and_go(store: Path) -> None:
+    """The last one out clears the log away just when the next one comes in."""
+    running = [start("open_at.py", store, 0, number, 40) for number in range(3)]
+    assert [finish(process) for process in running] == ["OK " * 40] * 3
     assert faults(store) == []
 
 
@@ -101,7 +110,6 @@ async def test_a_death_wakes_whoever_listens(store: Path, handle: Any) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         await anext(hints)
-    await hints.aclose()
 
 
 async def test_a_forked_child_does_not_keep_its_dead_parent_alive(store: Path, handle: Any) -> None:
@@ -122,7 +130,7 @@ async def test_a_forked_child_does_not_keep_its_dead_parent_alive(store: Path, h
 @pytest.mark.parametrize("seed", range(4))
 async def test_what_was_acknowledged_survives_a_kill_at_any_moment(store: Path, handle: Any, seed: int) -> None:
     with victim(store, "commit") as (process, _):
-        time.sleep(random.Random(seed).uniform(0.0, 0.15))
+        await asyncio.sleep(random.Random(seed).uniform(0.0, 0.15))
         process.send_signal(signal.SIGKILL)
         out, _ = process.communicate()
     acknowledged = int(out.splitlines()[-1]) if out.splitlines() and out.endswith("\n") else len(out.splitlines()) - 1

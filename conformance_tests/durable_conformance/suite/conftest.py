@@ -23,6 +23,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
     driver = arguments["hub"]
+    assert isinstance(driver, Driver)
 
     async def run() -> None:
         await driver.open()

@@ -144,6 +144,14 @@ async def test_a_suspended_instance_buffers_until_a_control_message(hub: Driver)
 
 
 @proves(Property.PROGRESS)
+async def test_a_held_suspended_instance_receives_its_control_messages(hub: Driver) -> None:
+    turn = await hub.running(record=RecordUpdate(status=InstanceStatus.SUSPENDED))
+    resume = await hub.send("i", b'"resume"', control=True)
+    claimed = await hub.claimed()
+    assert (claimed.messages, claimed.epoch) == ((resume,), turn.epoch)
+
+
+@proves(Property.PROGRESS)
 async def test_any_worker_may_apply_a_control_message(hub: Driver) -> None:
     await hub.register()
     await hub.create("i", name="unheard of")
@@ -229,7 +237,7 @@ async def test_an_abandoned_worker_frees_its_leases(hub: Driver) -> None:
     assert [(task.id, task.attempt) for task in claim.tasks] == [("t", 2)]
     assert [(turn.instance, turn.attempt) for turn in claim.turns] == [("j", 2)]
     assert (await hub.backend.heartbeat("w", ttl_us=HOUR_US)).alive is False, "an incarnation does not come back"
-    await hub.commit(turn, "w"), "nobody has claimed i since"
+    await hub.commit(turn, "w")  # nobody has claimed i since
 
 
 @requires("frozen_clock")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_conformance.driver import Driver, after, ended, status_of
 from durable_conformance.properties import Property, proves
@@ -28,7 +28,7 @@ async def test_a_stale_fence_changes_nothing(hub: Driver, change: dict[str, int 
     before = await hub.existing(), await hub.history()
     fields = {name: value if isinstance(value, str) else getattr(turn, name) + value for name, value in change.items()}
     command = hub.turn(
-        evolve(turn, **fields),
+        replace(turn, **fields),
         settles=("t",),
         tasks=(hub.task("t2"),),
         messages=(hub.message("other"),),
@@ -133,7 +133,7 @@ async def test_the_record_shows_what_the_turn_says(hub: Driver) -> None:
 async def test_an_end_drops_inbox_timers_and_tasks(hub: Driver) -> None:
     turn = await hub.running(tasks=(hub.task("t"),), timers=(hub.message("i", due_us=1 << 60),))
     await hub.commit(turn, record=ended(), messages=(hub.message("i"),))
-    assert await hub.claim() == evolve(await hub.claim(), turns=(), tasks=())
+    assert await hub.claim() == replace(await hub.claim(), turns=(), tasks=())
     assert (await hub.one(SendMessage(hub.message("i")))).status is OutcomeStatus.ENDED
     assert (await hub.one(hub.completion("t", turn))).status is OutcomeStatus.GONE
 
@@ -168,7 +168,7 @@ async def test_continue_as_new_starts_over_and_keeps_unscoped_messages(hub: Driv
     assert await hub.history("i", turn.execution) == []
     assert (await hub.claim()).tasks == ()
     assert (await hub.one(SendMessage(hub.message("i", execution=turn.execution)))).status is OutcomeStatus.GONE
-    following = evolve(after(claimed), execution="next")
+    following = replace(after(claimed), execution="next")
     await hub.commit(following, append=b"[1]", append_count=1, consumes=(event.id,))
     assert await hub.history() == [b"[1]"]
 
@@ -192,11 +192,7 @@ async def test_an_end_is_not_also_a_beginning(hub: Driver) -> None:
 async def test_a_fenced_or_rejected_command_spoils_nothing(hub: Driver) -> None:
     turn = await hub.running()
     outcomes = await hub.apply(
-        hub.turn(evolve(turn, version=99)),
-        hub.creation("@not@allowed"),
-        Purge("i"),
-        hub.turn(turn),
-        hub.creation("j"),
+        hub.turn(replace(turn, version=99)), hub.creation("@not@allowed"), Purge("i"), hub.turn(turn), hub.creation("j")
     )
     expected = [OutcomeStatus.FENCED, OutcomeStatus.REJECTED, OutcomeStatus.REJECTED, OutcomeStatus.OK, OutcomeStatus.OK]
     assert status_of(outcomes) == expected
@@ -205,7 +201,7 @@ async def test_a_fenced_or_rejected_command_spoils_nothing(hub: Driver) -> None:
 @proves(Property.HISTORY)
 async def test_history_is_read_in_pages(hub: Driver) -> None:
     turn = await hub.started()
-    for number in range(10):
+    for _ in range(10):
         await hub.commit(turn, append=b"x" * 100, append_count=2)
         turn = after(turn)
     (page,) = await hub.backend.read_history([HistoryRange("i", first=4, max_bytes=250)])

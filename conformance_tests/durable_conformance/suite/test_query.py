@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from durable_conformance.driver import Driver, after, ended
@@ -49,7 +51,7 @@ async def _populate(hub: Driver) -> None:
         await hub.send(f"@counter@{key}", creates="counter")
 
 
-CONDITIONS = [
+CONDITIONS: list[dict[str, Any]] = [
     {},
     {"statuses": frozenset({InstanceStatus.FAILED})},
     {"statuses": frozenset({InstanceStatus.PENDING, InstanceStatus.COMPLETED})},
@@ -96,14 +98,14 @@ async def test_every_condition_and_their_combinations(hub: Driver) -> None:
     assert len(everything) == 26
     everything.sort(key=lambda record: (record.created_us, record.instance))
     created = sorted({record.created_us for record in everything})
-    ranges = [
+    ranges: list[dict[str, Any]] = [
         {"created_from_us": created[3]},
         {"created_to_us": created[5]},
         {"created_from_us": created[2], "created_to_us": created[7]},
         {"updated_from_us": created[4], "updated_to_us": created[6]},
     ]
     for fields in CONDITIONS + ranges + [one | other for one in CONDITIONS for other in ranges]:
-        condition = InstanceFilter(**fields)  # type: ignore[arg-type] # the table is heterogeneous
+        condition = InstanceFilter(**fields)
         expected = [record for record in everything if _matches(record, condition)]
         for limit in (1, 4, 100):
             assert await _all(hub, condition, limit) == expected, (fields, limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from durable_conformance.driver import HOUR_US, Driver, after, ended, status_of
 from durable_conformance.properties import Property, proves
-from durable_core.backend import InstanceStatus, OutcomeStatus, RecordUpdate, Selectors
+from durable_core.backend import AbandonWorker, InstanceStatus, OutcomeStatus, RecordUpdate, Selectors
 
 
 @proves(Property.LEASE)
@@ -118,6 +118,27 @@ async def test_a_cancelled_task_that_completes_first_is_gone(hub: Driver) -> Non
     assert (await hub.one(hub.completion("t", turn))).status is OutcomeStatus.GONE
     assert (await hub.backend.heartbeat("w2", ttl_us=HOUR_US)).cancelled == ()
     assert (await hub.claim()).turns == ()
+
+
+async def test_a_cancelled_task_dies_with_its_worker(hub: Driver) -> None:
+    turn = await hub.running(tasks=(hub.task("t"),))
+    await hub.register("w2")
+    await hub.claim("w2")
+    await hub.commit(turn, cancel_tasks=("t",))
+    await hub.one(AbandonWorker("w2"))
+    assert (await hub.claim()).tasks == ()
+    assert (await hub.one(hub.completion("t", turn))).status is OutcomeStatus.GONE
+
+
+@proves(Property.GENERATIONS)
+async def test_an_end_leaves_the_tasks_of_an_earlier_execution(hub: Driver) -> None:
+    turn = await hub.running(tasks=(hub.task("orphan"),))
+    await hub.commit(turn, record=ended(), keep_tasks=True)
+    await hub.create("i", reuse="replace_ended")
+    second = await hub.claimed()
+    await hub.commit(second, tasks=(hub.task("mine"),))
+    await hub.commit(after(second), record=ended())
+    assert [task.id for task in (await hub.claim()).tasks] == ["orphan"]
 
 
 @proves(Property.GENERATIONS)

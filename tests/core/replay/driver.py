@@ -20,7 +20,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from attrs import Factory, define, evolve, field, frozen
+from attrs import Factory, define, field, frozen
+from msgspec.structs import replace
 
 from durable_core.actions import Ending, Turn
 from durable_core.codec import decode_events, encode_events
@@ -235,7 +236,7 @@ class World:
             batch.append(message)
         if batch and self.random.random() < 0.05:
             batch[:0] = [ExecutionSuspended("lunch"), ExecutionResumed()]
-        return [evolve(message, at_us=self.now_us) for message in batch]
+        return [replace(message, at_us=self.now_us) for message in batch]
 
     def give_back(self, messages: Sequence[MessageEvent]) -> None:
         """What came in the same batch as the end, but after it: the next generation's, if there is one."""
@@ -250,7 +251,7 @@ class World:
         try:
             message = success(id, compute())
         except Exception as error:
-            message = failure(id, evolve(describe(error), stack=""))  # line numbers would make histories differ from version to version
+            message = failure(id, replace(describe(error), stack=""))  # line numbers would make histories differ from version to version
         self._later(self.random.randrange(3 * SECOND), message)
         if self.random.random() < 0.03:
             self._later(self.random.randrange(3 * SECOND), message)
@@ -376,7 +377,7 @@ def go_on(run: Run, prefix: Sequence[Event], source: random.Random) -> Execution
 
 
 def replay_prefixes(run: Run, seed: object = 0, *, most: int = sys.maxsize) -> None:
-    """Every prefix (or ``most`` of them), cold; then live with the same messages in other batches: the same bytes. Some are closed there."""
+    """Each prefix (at most ``most``), cold, then live with the same messages in other batches: the same bytes. Some are closed there."""
     source = random.Random(f"replay/{seed}")
     history = stored(run)
     positions = list(boundaries(history))

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_core.codec import decode_events, encode_events
 from durable_core.errors import FailureDetails
@@ -47,14 +47,14 @@ def digests() -> dict[str, str]:
 
 def without_stack(event: Event) -> Event:
     if isinstance(event, ExecutionFailed):
-        event = evolve(event, failure=_bare(event.failure))
+        event = replace(event, failure=_bare(event.failure))
     if isinstance(event, ExecutionCompleted | ExecutionFailed):
-        event = evolve(event, unawaited=tuple(map(_bare, event.unawaited)))
+        event = replace(event, unawaited=tuple(map(_bare, event.unawaited)))
     return event
 
 
 def _bare(failure: FailureDetails) -> FailureDetails:
-    return evolve(failure, stack="", inner=failure.inner and _bare(failure.inner), members=tuple(map(_bare, failure.members)))
+    return replace(failure, stack="", inner=failure.inner and _bare(failure.inner), members=tuple(map(_bare, failure.members)))
 
 
 def dump(file: Path) -> int:

@@ -555,7 +555,8 @@ async def timers(ctx: OrchestrationContext) -> list[str]:
 
 @program()
 async def loop_callbacks(ctx: OrchestrationContext) -> list[str]:
-    loop, log = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    log: list[str] = []
     future = loop.create_future()
     loop.call_later(1, log.append, "second")
     loop.call_soon(log.append, "first")
@@ -670,8 +671,7 @@ async def when_all_and_any(ctx: OrchestrationContext) -> list[Any]:
     winner = await when_any(ctx.call_activity(fail, "three"), ctx.call_activity(echo, "y"))
     log.append(winner.name)
     timer = ctx.create_timer(seconds(1.5))
-    racers: list[Any] = [ctx.call_activity(square, 2), timer]
-    log.append((await when_any(racers)).name)
+    log.append((await when_any(ctx.call_activity(square, 2), timer)).name)
     return log
 
 

@@ -494,7 +494,7 @@ def test_an_execution_that_has_not_started_is_not_stuck() -> None:
 
 def test_a_turn_that_never_comes_to_rest_is_stopped() -> None:
     async def spinning(ctx: OrchestrationContext) -> None:
-        while True:  # noqa: ASYNC110
+        while True:
             await asyncio.sleep(0)
 
     driven = Driven(spinning, start=False, limits=Limits(steps_per_turn=1000))

@@ -262,8 +262,7 @@ def test_when_any_cancelled_leaves_the_others_alone() -> None:
 def test_when_any_of_a_call_and_a_timer() -> None:
     async def racing(ctx: OrchestrationContext) -> str:
         call, timer = ctx.call_activity(echo, "x"), ctx.create_timer(seconds(5))
-        racers: list[Any] = [call, timer]
-        if await when_any(racers) is timer:
+        if await when_any(call, timer) is timer:
             return "too slow"
         timer.cancel()
         return await call

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_core.definitions import Orchestrator
 from durable_core.definitions.entity import EntityId
@@ -286,7 +286,7 @@ def test_another_logic_of_the_engine_is_named_too() -> None:
     history = recorded(original, completed(1, 1), python="3.11")
     started = history[0]
     assert isinstance(started, ExecutionStarted)
-    history[0] = evolve(started, logic=LOGIC_VERSION + 1)
+    history[0] = replace(started, logic=LOGIC_VERSION + 1)
     assert f"engine logic {LOGIC_VERSION + 1}" in str(problem_of(another_name, history, python="3.11"))
 
 

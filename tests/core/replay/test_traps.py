@@ -7,12 +7,14 @@ import contextvars
 import decimal
 import gc
 import logging
+import subprocess
 import sys
 import threading
 from asyncio import events
 from collections.abc import AsyncIterator, Callable, Generator
 from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +51,9 @@ from tests.core.replay.driver import SECOND, START_US, Driven, completed, failed
 from tests.core.replay.programs import Counter, child, echo, fail, flaky, seconds, square
 
 KNOWN = (square, echo, fail, flaky, Counter, child)
+
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def cancellations(driven: Driven) -> list[Any]:
@@ -642,6 +647,41 @@ def test_trap_07_what_leaks_is_not_run_by_the_garbage_collector() -> None:
     gc.collect()
     assert len(log) == count
     assert len(leaks_since(before)) == 1
+
+
+LEAKS_AND_ENDS = """
+import asyncio, gc, os
+from durable_core.replay.closing import LEAKED
+from tests.core.replay.driver import Driven
+from tests.core.replay.programs import KNOWN, square
+
+swallowed = 0
+
+async def insatiable(ctx) -> None:
+    global swallowed
+    while True:
+        try:
+            await ctx.call_activity(square, 1)
+        except BaseException:
+            swallowed += 1
+            if swallowed == 1000:
+                os._exit(1)
+
+async def outer(ctx) -> None:
+    await insatiable(ctx)
+
+driven = Driven(outer, known=KNOWN)
+driven.execution.close()
+assert swallowed == 11, "ten cancellations and one GeneratorExit"
+del driven
+LEAKED.clear()
+gc.collect()
+"""
+
+
+def test_trap_07_what_leaks_does_not_run_when_the_interpreter_empties_the_list() -> None:
+    """It would for ever, since at that point every command raises."""
+    subprocess.run([sys.executable, "-c", LEAKS_AND_ENDS], cwd=PROJECT, timeout=60, check=True)
 
 
 def test_trap_07_a_big_fan_out_is_closed_whole() -> None:

@@ -16,6 +16,28 @@ SELECT json_array(
   json((SELECT json_group_array(json_array(id, until_us)) FROM worker))
 ) FROM hub;
 
+-- name: load_batch
+-- What load_hub, load_instances and load_tasks return, for ids of both kinds mixed: one statement, since each is a chance to lose the GIL for 5 ms.
+WITH wanted (id) AS (VALUES /*rows*/ (?))
+SELECT
+  json_array(
+    (SELECT user_version FROM pragma_user_version), epoch, position, now_us, last_key,
+    json((SELECT json_group_array(json_array(id, until_us)) FROM worker))
+  ),
+  (
+    SELECT json_group_array(json_array(
+      key, first_due_us,
+      id, execution, name, status, created_us, updated_us, parent, parent_execution, epoch, version, history_length,
+      holder, claimed, hold_until_us, not_before_us, attempt, parked, problem, last_commit
+    )) FROM instance WHERE id IN (SELECT id FROM wanted)
+  ),
+  (
+    SELECT json_group_array(json_array(
+      t.id, i.id, t.execution, t.name, t.position, t.created_us, t.worker, t.attempt, t.cancelled, ''
+    )) FROM task AS t JOIN instance AS i ON i.key = t.instance WHERE t.id IN (SELECT id FROM wanted)
+  )
+FROM hub;
+
 -- name: load_worker
 -- A worker with its last claim.
 SELECT until_us, claim_id, turns, tasks FROM worker WHERE id = ?;
@@ -163,7 +185,7 @@ SELECT * FROM (VALUES /*rows*/ (?, ?, ?)) WHERE column1 IS NOT NULL;
 
 -- name: drop_details
 -- Single details.
-DELETE FROM detail WHERE (instance, kind) IN (VALUES /*rows*/ (?, ?));
+DELETE FROM detail WHERE (instance, kind) IN (SELECT * FROM (VALUES /*rows*/ (?, ?)));
 
 -- name: put_messages
 -- Messages; one of the same target and id is replaced.
@@ -172,7 +194,9 @@ SELECT * FROM (VALUES /*rows*/ (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE column1 IS 
 
 -- name: drop_messages
 -- Messages by (target's key, id).
-DELETE FROM inbox WHERE (target, id) IN (VALUES /*rows*/ (?, ?));
+DELETE FROM inbox WHERE position IN (
+  SELECT m.position FROM (VALUES /*rows*/ (?, ?)) AS gone JOIN inbox AS m ON m.target = gone.column1 AND m.id = gone.column2
+);
 
 -- name: refresh_first_due
 -- When the first message of each of these inboxes is visible. Recomputed, never adjusted: it cannot drift.
@@ -221,8 +245,11 @@ INSERT OR REPLACE INTO seen (id, until_us)
 SELECT * FROM (VALUES /*rows*/ (?, ?)) WHERE column1 IS NOT NULL;
 
 -- name: forget
--- Those whose time is over, oldest first and so many at most: a backlog is worked off beat by beat instead of stopping the writer.
-DELETE FROM seen WHERE number IN (SELECT number FROM seen ORDER BY number LIMIT 20000) AND until_us <= ?;
+-- Those before the first whose time is not over, and so many at most: a backlog is worked off beat by beat instead of stopping the writer.
+DELETE FROM seen WHERE number < (
+  SELECT coalesce((SELECT number FROM seen WHERE number < edge AND until_us > ? ORDER BY number LIMIT 1), edge)
+  FROM (SELECT min(number) + 20000 AS edge FROM seen)
+);
 
 -- name: advance
 -- The counters and the clock.

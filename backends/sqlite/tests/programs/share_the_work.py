@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from durable_core.backend import (
     ClaimedTurn,
@@ -55,10 +55,10 @@ async def one_turn(backend: SqliteBackend, worker: str, turn: ClaimedTurn) -> No
     fence = turn.instance, turn.execution, turn.epoch, turn.version
     commit = CommitTurn(*fence, worker, f"{turn.execution}/{turn.version}", b"[1]", 1)
     if turn.history_length == 0:
-        commit = evolve(commit, tasks=(NewTask(f"t-{turn.instance}", "act", b"1"),))
+        commit = replace(commit, tasks=(NewTask(f"t-{turn.instance}", "act", b"1"),))
     else:
         consumes = tuple(message.id for message in turn.messages)
-        commit = evolve(commit, consumes=consumes, record=RecordUpdate(InstanceStatus.COMPLETED, output=b"3"))
+        commit = replace(commit, consumes=consumes, record=RecordUpdate(InstanceStatus.COMPLETED, output=b"3"))
     (outcome,) = await backend.apply([commit])
     assert outcome.status is OutcomeStatus.OK, outcome
     sys.stdout.write(f"{turn.instance} {turn.version}\n")

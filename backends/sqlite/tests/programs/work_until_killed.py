@@ -49,7 +49,7 @@ async def main(path: str, how: str) -> None:
     await hold(backend)
     child = os.fork() if how == "fork" else 1
     if child == 0:
-        time.sleep(60)  # an activity's process that outlives us
+        time.sleep(60)  # noqa: ASYNC251 # an activity's process that outlives us
         os._exit(0)
     say(f"ready {child}")
     await asyncio.sleep(60)
