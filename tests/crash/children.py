@@ -21,7 +21,7 @@ LONG = KILLS >= 100
 """Whether this is the long run: every point, more of everything."""
 TIMEOUT_S = 0 if LONG else 400
 """Of one test; none in the long run."""
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 """How long anything may take before a test is given up. The machine may be busy."""
 
 

@@ -71,7 +71,8 @@ def drain(place: Place, report: Callable[[str], None]) -> None:
 @pytest.mark.parametrize("many", [2, 4])
 def test_processes_share_the_work_and_do_each_piece_once(place: Place, report: Callable[[str], None], many: int) -> None:
     schedule(place, ERRANDS)
-    workers = start_workers(place, many)
+    # So few at once that the first one does not take it all before the last one is there.
+    workers = start_workers(place, many, max_active_instances=100)
     drain(place, report)
     place.stop()
     for worker in workers:

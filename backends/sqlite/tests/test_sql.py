@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,13 @@ PARTS = {name for name in NAMES if name.startswith("source_")}
 
 
 @pytest.fixture
-def database() -> sqlite3.Connection:
+def database() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:")
     for _, statements in migrations():
         for statement in statements:
             connection.execute(statement)
-    return connection
+    yield connection
+    connection.close()
 
 
 def plan(database: sqlite3.Connection, name: str, size: int = 2) -> list[str]:
@@ -146,6 +148,7 @@ async def test_a_timer_of_an_earlier_execution_leaves_no_trace(handle: Any, driv
     reader.close()
 
 
-def test_memory_uses_the_same_schema() -> None:
+async def test_memory_uses_the_same_schema() -> None:
     store = _open_memory(parse_url("sqlite:///:memory:", {}))
-    assert store.readers is None
+    assert await store.reads.read(lambda connection: connection.execute("PRAGMA user_version").fetchone()) == (len(migrations()),)
+    await store.close()
