@@ -93,6 +93,11 @@ class ActivityRunner:
         return [(frozenset(names[kind]), self._free[kind]) for kind in names]
 
     @property
+    def full(self) -> bool:
+        """Whether some kind has no room."""
+        return any(self._free[kind] <= 0 for kind in set(self._kinds.values()))
+
+    @property
     def running(self) -> int:
         return len(self._leases)
 

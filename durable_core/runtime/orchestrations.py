@@ -263,7 +263,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         if isinstance(lease.holder, LiveOrchestration):
             lease.holder.local_tasks -= 1
             self.rest(lease.holder)
-        self.around.wake()
+        self.around.freed()
 
     async def close(self) -> None:
         await super().close()

@@ -35,7 +35,7 @@ L = TypeVar("L", bound=LiveInstance)
 
 @frozen
 class Surroundings:
-    """Where a runner works. ``wake`` asks the worker to claim; ``changed(instance_id, commit)`` tells local waiters of a new status."""
+    """Where a runner works. ``wake`` asks the worker to claim, ``freed`` tells it that there is room; ``changed(instance_id, commit)`` tells local waiters of a new status."""
 
     worker: str
     backend: Backend
@@ -44,6 +44,7 @@ class Surroundings:
     clock: HubClock
     options: WorkerOptions
     wake: Callable[[], None]
+    freed: Callable[[], None]
     changed: Callable[[str, CommitTurn], None]
 
 
@@ -173,6 +174,7 @@ class Runner(ABC, Generic[L]):
         self.schedule(live)
         if live.idle:
             self._active.discard(live)
+            self.around.freed()
             if not live.dead:
                 self._live.move_to_end(live.fence.instance)
                 self._trim()
@@ -202,6 +204,7 @@ class Runner(ABC, Generic[L]):
             self._cached_bytes -= live.size
             self.let_go(live)
         self._active.discard(live)
+        self.around.freed()
         self._clear_suspect(live)
         if self._live.get(live.fence.instance) is live:
             del self._live[live.fence.instance]

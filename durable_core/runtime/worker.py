@@ -47,6 +47,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
+        self._backlog = False
         self.id = ""
         self.turns: OrchestrationRunner
         self.entities: EntityRunner
@@ -64,7 +65,9 @@ class Worker:
         self.id = uuid4().hex
         beat = await self._backend.heartbeat(self.id, ttl_us=self._ttl_us)
         self._clock.learn(beat.now_us)
-        around = Surroundings(self.id, self._backend, self._registry, self._committer, self._clock, self._options, self.wake, self._changed)
+        around = Surroundings(
+            self.id, self._backend, self._registry, self._committer, self._clock, self._options, self.wake, self.freed, self._changed
+        )
         self.turns = OrchestrationRunner(around)
         self.entities = EntityRunner(around, self.turns.activities.threads)
         self.wake()
@@ -91,7 +94,13 @@ class Worker:
 
     def wake(self) -> None:
         """There may be something to claim."""
+        self._backlog = True
         self._wake.set()
+
+    def freed(self) -> None:
+        """There is room again: worth a claim only if something was left for lack of it."""
+        if self._backlog:
+            self._wake.set()
 
     def can_take(self, orchestrator: str) -> bool:
         """Whether a new instance of this name may be claimed as it is created."""
@@ -106,16 +115,20 @@ class Worker:
     async def _claim_for_ever(self) -> None:
         while True:
             self._wake.clear()
-            found, next_due_us = False, None
+            self._backlog = False
+            again, next_due_us = False, None
             turns = min(self.turns.room, self.entities.room, _TURNS_PER_CLAIM)
+            limited = turns == 0 or self.turns.activities.full
             # One claim a kind of activity, since each kind has a bound of its own; the first one asks for turns too.
             for names, tasks in self.turns.activities.claimable() or [(frozenset[str](), 0)]:
                 if turns or tasks:
                     claim = await self._claim(turns, tasks, Selectors(self._orchestrators, names, self._entities))
-                    found = found or bool(claim.turns or claim.tasks)
+                    limited = limited or len(claim.turns) == turns > 0 or len(claim.tasks) == tasks > 0
+                    again = again or bool(claim.turns) or len(claim.tasks) == tasks > 0
                     next_due_us = min(filter(None, (next_due_us, claim.next_due_us)), default=None)
                 turns = 0
-            if not found:
+            self._backlog = self._backlog or limited
+            if not again:
                 await self._sleep(next_due_us)
 
     async def _claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:

@@ -206,17 +206,19 @@ def test_when_all_cancelled_cancels_all_and_a_cancelled_member_counts_as_a_failu
 # ── when_any ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_when_any_gives_the_task_that_ended_first_and_cancels_none() -> None:
+def test_when_any_gives_the_task_that_ended_first_and_cancels_none(caplog: pytest.LogCaptureFixture) -> None:
     async def waiting(ctx: OrchestrationContext) -> list[Any]:
         calls = [ctx.call_activity(square, i) for i in range(3)]
         first = await when_any(calls)
         again = await when_any(*calls)
-        return [calls.index(first), await first, again is first, [call.done() for call in calls]]
+        done = [call.done() for call in calls]
+        return [calls.index(first), await first, again is first, done, await when_all(calls)]
 
     with Driven(waiting, known=KNOWN) as driven:
-        driven.apply(completed(2, 7), completed(1, 1))
-        assert driven.result == [1, 7, True, [False, True, False]]
+        driven.apply(completed(2, 7), completed(1, 1), completed(3, 9))
+        assert driven.result == [1, 7, True, [False, True, False], [1, 7, 9]]
         assert driven.asked == []
+    assert not caplog.records, "the second to end is not given again"
 
 
 def test_when_any_gives_a_failed_task_without_raising() -> None:
