@@ -315,7 +315,15 @@ def test_trap_05_sleeping_for_ever_is_an_error(delay: float) -> None:
 
 @pytest.mark.parametrize(
     ("delay", "expected_us"),
-    [(1, 1_000_000), (0.1, 100_000), (0.1 + 0.2, 300_000), (8.36, 8_360_000), (1e-9, 1), (1.0000004, 1_000_000), (86_400 * 365.25, 31_557_600_000_000)],
+    [
+        (1, 1_000_000),
+        (0.1, 100_000),
+        (0.1 + 0.2, 300_000),
+        (8.36, 8_360_000),
+        (1e-9, 1),
+        (1.0000004, 1_000_000),
+        (86_400 * 365.25, 31_557_600_000_000),
+    ],
 )
 def test_trap_05_delays_are_rounded_to_microseconds(delay: float, expected_us: int) -> None:
     async def sleeper(ctx: OrchestrationContext) -> None:
