@@ -20,8 +20,8 @@ class WorkerOptions:
     ``activity_threads`` and ``activity_processes`` bound what runs at once.
     """
 
-    max_active_instances: int = 2_000
-    max_cached_instances: int = 2_000
+    max_active_instances: int = 5_000
+    max_cached_instances: int = 5_000
     max_cached_bytes: int = 128 << 20
     max_async_activities: int = 500
     activity_threads: int = field(factory=lambda: min(32, _cores() + 4))

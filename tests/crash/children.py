@@ -102,6 +102,7 @@ class Child:
 
     def __init__(self, place: Place, mode: str, *more: str, number: int, wrapper: tuple[str, ...] = ()) -> None:
         self._place = place
+        self._wrapped = bool(wrapper)
         self._out = place.folder / f"{number}.out"
         self._err = place.folder / f"{number}.err"
         self._reports: list[tuple[str, float]] = []
@@ -157,6 +158,8 @@ class Child:
     def kill(self) -> bool:
         """kill -9; False if it had ended by itself."""
         alive = time.time()
+        if self._wrapped and self.process.poll() is None:
+            self.send_to_group(signal.SIGKILL)  # what strace runs would outlive it
         self.process.kill()  # does nothing if it has ended
         status = self.process.wait()
         self._reader.join(PATIENCE_S)

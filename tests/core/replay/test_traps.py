@@ -706,13 +706,13 @@ def test_trap_07_a_big_fan_out_is_closed_whole() -> None:
                 raise
 
         async with asyncio.TaskGroup() as group:
-            for i in range(6_000):
+            for i in range(11_000):
                 group.create_task(one(i))
             await ctx.wait_for_external_event("never")
 
     before = len(LEAKED)
     Driven(fan_out, known=KNOWN).execution.close()
-    assert len(ended) == 6_000
+    assert len(ended) == 11_000
     assert not leaks_since(before)
 
 
