@@ -137,13 +137,13 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             self.rest(live)
 
     def _apply_arrivals(self, live: LiveOrchestration, execution: Execution) -> None:
-        """In order; what is applied becomes ``in_flight``. A suspended execution takes control messages only: other messages stay in the
-        store's inbox until it is resumed, results go there."""
+        """In order; what is applied becomes ``in_flight``. A suspended execution takes control messages only, one that has ended nothing more:
+        other messages stay in the store's inbox (for when it is resumed, or for the next generation), results go there."""
         now_us = self.around.clock.now_us()
         for _ in range(min(len(live.queue), self.around.options.max_messages_per_turn)):
             arrival = live.queue.popleft()
             message, event, lease = arrival
-            if execution.suspended and not (message is not None and message.control):
+            if execution.ending is not None or (execution.suspended and not (message is not None and message.control)):
                 if message is not None:
                     live.forget([message.id])
                 elif lease is not None:

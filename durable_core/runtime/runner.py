@@ -103,7 +103,6 @@ class Runner(ABC, Generic[L]):
             self.schedule(live)
             return
         if claimed.instance in self._live:
-            self._save_results(self._live[claimed.instance])
             self.detach(self._live[claimed.instance])
         live = self.begin(claimed)
         self.adopt(live)
@@ -201,6 +200,7 @@ class Runner(ABC, Generic[L]):
         """Out of the cache."""
         if not live.dead:
             live.dead = True
+            self._save_results(live)
             self._cached_bytes -= live.size
             self.let_go(live)
         self._active.discard(live)
@@ -216,7 +216,6 @@ class Runner(ABC, Generic[L]):
 
     def _drop(self, live: L, *, problem: str | None = None, delay_us: int = 0, park: bool = False, uncount: bool = False) -> None:
         """Give the instance back."""
-        self._save_results(live)
         self.detach(live)
         fence = live.fence
         self.around.committer.submit(

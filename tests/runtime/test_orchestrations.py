@@ -400,6 +400,55 @@ def test_continue_as_new_carries_buffered_events_over(url, run):
     assert run(main) == ([0, 1, 2, 3, 4], 1)
 
 
+def test_events_that_arrive_in_one_batch_reach_the_generations_one_by_one(url, run):
+    engine = make_engine()
+
+    @engine.orchestrator
+    async def one_each(ctx: OrchestrationContext, n: int) -> int:
+        await ctx.wait_for_external_event("item", return_type=int)
+        if n < 20:
+            ctx.continue_as_new(n + 1)
+        return n
+
+    async def main():
+        async with engine.open(url):
+            handle = await engine.client.schedule_new_orchestration(one_each, 1)
+            await engine.client.wait_for_start(handle.id)
+            await asyncio.gather(*(engine.client.raise_event(handle.id, "item", i) for i in range(20)))
+            return await handle.result(20 * SECOND)
+
+    assert run(main) == 20
+
+
+def test_an_activity_that_outlives_its_orchestration_leaves_no_task_behind(url, run):
+    engine = make_engine()
+    ran = []
+
+    @engine.activity
+    async def forgotten(x: int) -> int:
+        await asyncio.sleep(0.05 * x)
+        ran.append(x)
+        return x
+
+    @engine.orchestrator
+    async def fire_and_forget(ctx: OrchestrationContext) -> int:
+        for x in range(1, 5):
+            ctx.call_activity(forgotten, x)
+        return await ctx.call_activity(forgotten, 0)
+
+    async def main():
+        async with engine.open(url):
+            assert await (await engine.client.schedule_new_orchestration(fire_and_forget)).result() == 0
+            async with asyncio.timeout(10):
+                while len(ran) < 5:
+                    await asyncio.sleep(0.01)
+        async with engine.open(url):
+            await asyncio.sleep(0.3)
+        return sorted(ran)
+
+    assert run(main) == [0, 1, 2, 3, 4]
+
+
 def test_a_delayed_start(url, run):
     engine = make_engine()
 
