@@ -1,6 +1,6 @@
 """Group commit: one queue for every write of this process, one batch in flight.
 
-While a batch is being made durable the next one accumulates, so batch size follows load and no timer is needed. Callbacks run when their
+While a batch is being made durable the next one accumulates, so batch size follows load and no timer is needed. Answers are given when their
 command is durable and decided, in the order of submission. A transient failure repeats the very same commands: each is recognisable to the
 store.
 """
@@ -17,63 +17,48 @@ from durable_core.errors import DurableError, EngineStateError, StoreError, Stor
 _logger = logging.getLogger("durable_core.engine")
 _FIRST_RETRY_S = 0.02
 _LAST_RETRY_S = 2.0
+_CLIENT_PATIENCE_S = 10.0
 
-Done = Callable[[Outcome], None]
-Failed = Callable[[DurableError], None]
+Answer = Callable[[Outcome], None] | asyncio.Future[Outcome]
+Entry = tuple[Command, Answer]
 
 
 class Committer:
-    """Commands of the worker (turns, completions, releases) are retried until the store takes them. Those of clients fail with the store's
-    error, except that a transient one is retried for ``client_patience_s``."""
+    """Commands of the worker (answered by a call) are retried until the store takes them. Those of clients (answered by a future) fail with
+    the store's error, a transient one after some seconds of trying."""
 
-    def __init__(self, backend: Backend, *, client_patience_s: float = 10.0) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._max_batch = backend.capabilities.max_batch
-        self._client_patience_s = client_patience_s
-        self._queue: list[tuple[Command, Done, Failed | None]] = []
+        self._queue: list[Entry] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
         self._task = asyncio.create_task(self._run(), name="durable-core committer")
-        self.batches = 0
 
-    def submit(self, command: Command, done: Done, failed: Failed | None = None) -> None:
-        """``done`` gets the outcome. ``failed`` is for clients: it gets a store's error that retrying does not mend."""
+    def submit(self, command: Command, answer: Answer) -> None:
         if self._closed:
             raise EngineStateError("the engine is closed")
-        self._queue.append((command, done, failed))
+        self._queue.append((command, answer))
+        self._idle.clear()
         self._wake.set()
 
-    def apply(self, command: Command) -> asyncio.Future[Outcome]:
+    async def apply(self, command: Command) -> Outcome:
         """For clients."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def done(outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
-        def failed(error: DurableError) -> None:
-            if not future.done():
-                future.set_exception(error)
-
-        self.submit(command, done, failed)
-        return future
+        self.submit(command, future)
+        return await future
 
     async def flush(self) -> None:
         """Wait until everything that was submitted is decided."""
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Stop; what is still queued is told so."""
+        """Stop; clients whose commands are still queued are told so."""
         self._closed = True
         self._task.cancel()
         await asyncio.wait([self._task])
-        error = EngineStateError("the engine was closed before this was written")
-        for _, _, failed in self._queue:
-            if failed is not None:
-                failed(error)
-        self._queue.clear()
+        self._queue = _fail_clients(self._queue, EngineStateError("the engine was closed before this was written"))
 
     async def _run(self) -> None:
         while True:
@@ -81,39 +66,42 @@ class Committer:
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
-                self._idle.clear()
-            batch, self._queue = self._queue[: self._max_batch], self._queue[self._max_batch :]
+            limit = self._backend.capabilities.max_batch
+            batch, self._queue = self._queue[:limit], self._queue[limit:]
             await self._write(batch)
 
-    async def _write(self, batch: list[tuple[Command, Done, Failed | None]]) -> None:
+    async def _write(self, batch: list[Entry]) -> None:
         delay, waited = _FIRST_RETRY_S, 0.0
         while batch:
             try:
-                outcomes = await self._backend.apply([command for command, _, _ in batch])
+                outcomes = await self._backend.apply([command for command, _ in batch])
             except StoreError as error:
-                transient = isinstance(error, StoreUnavailableError)
-                if not transient or waited > self._client_patience_s:
-                    batch = _drop_clients(batch, error)
+                if waited > _CLIENT_PATIENCE_S or not isinstance(error, StoreUnavailableError):
+                    batch = _fail_clients(batch, error)
                 if batch and waited == 0:
                     _logger.warning("the store does not take writes: %s; trying again", error)
                 await asyncio.sleep(delay)
                 waited += delay
                 delay = min(delay * 2, _LAST_RETRY_S)
                 continue
-            self.batches += 1
-            for (command, done, _), outcome in zip(batch, outcomes, strict=True):
+            for (command, answer), outcome in zip(batch, outcomes, strict=True):
                 try:
-                    done(outcome)
+                    _give(answer, outcome)
                 except Exception:
                     _logger.exception("internal error while handling the outcome of %s", type(command).__name__)
             return
 
 
-def _drop_clients(batch: list[tuple[Command, Done, Failed | None]], error: StoreError) -> list[tuple[Command, Done, Failed | None]]:
-    kept = []
-    for entry in batch:
-        if entry[2] is not None:
-            entry[2](error)
-        else:
-            kept.append(entry)
-    return kept
+def _give(answer: Answer, outcome: Outcome) -> None:
+    if not isinstance(answer, asyncio.Future):
+        answer(outcome)
+    elif not answer.done():
+        answer.set_result(outcome)
+
+
+def _fail_clients(batch: list[Entry], error: DurableError) -> list[Entry]:
+    """What is left: the worker's commands."""
+    for _, answer in batch:
+        if isinstance(answer, asyncio.Future) and not answer.done():
+            answer.set_exception(error)
+    return [entry for entry in batch if not isinstance(entry[1], asyncio.Future)]

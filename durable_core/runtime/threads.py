@@ -11,15 +11,13 @@ from typing import Any
 
 
 class DaemonThreads:
-    """Threads start as they are needed, up to ``size``, and live until ``close``."""
+    """A thread starts with each of the first ``size`` calls, and live until ``close``."""
 
     def __init__(self, size: int, name: str) -> None:
         self.size = size
         self._name = name
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
-        self._idle = 0
-        self._lock = threading.Lock()
 
     def run(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         """Call it in a thread, with this context's variables. A cancelled future does not stop the thread; its result is dropped."""
@@ -43,12 +41,9 @@ class DaemonThreads:
             except RuntimeError:  # the loop has closed meanwhile: nobody waits any more
                 pass
 
-        with self._lock:
-            if self._idle == 0 and self._threads < self.size:
-                self._threads += 1
-                threading.Thread(target=self._work, name=f"{self._name} {self._threads}", daemon=True).start()
-            elif self._idle:
-                self._idle -= 1
+        if self._threads < self.size:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"{self._name} {self._threads}", daemon=True).start()
         self._jobs.put(job)
         return future
 
@@ -57,13 +52,8 @@ class DaemonThreads:
             self._jobs.put(None)
 
     def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
+        while (job := self._jobs.get()) is not None:
             job()
-            with self._lock:
-                self._idle += 1
 
 
 def _storable(error: BaseException) -> BaseException:

@@ -1,5 +1,5 @@
-"""Clients that wait for an instance to start or to end: told by the worker of this process, or by looking again whenever the store hints at
-a change.
+"""Clients that wait for an instance to start or to end: told by the worker of this process, or by looking again whenever the store hints at a
+change.
 
 Reads are gathered: however many clients ask within one tick of the loop, the store is asked once.
 """
@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable
 
 from durable_core.backend import ENDED, Backend, CommitTurn, InstanceRecord
-from durable_core.errors import StoreUnavailableError
 
 _POLL_S = 1.0
 _IDS_PER_READ = 1_000
@@ -21,54 +20,32 @@ class RecordReader:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._asked: dict[str, asyncio.Future[InstanceRecord | None]] = {}
-        self._reading: set[asyncio.Task[None]] = set()
+        self._ids: list[str] = []
+        self._reading: asyncio.Future[dict[str, InstanceRecord | None]] | None = None
 
     async def read(self, instance_id: str) -> InstanceRecord | None:
-        future = self._asked.get(instance_id)
-        if future is None:
-            loop = asyncio.get_running_loop()
-            if not self._asked:
-                loop.call_soon(self._start)
-            future = self._asked[instance_id] = loop.create_future()
-        return await asyncio.shield(future)
+        self._ids.append(instance_id)
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+        return (await asyncio.shield(self._reading))[instance_id]
 
-    def _start(self) -> None:
-        asked, self._asked = self._asked, {}
-        task = asyncio.get_running_loop().create_task(self._read(asked))
-        self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
-
-    async def _read(self, asked: dict[str, asyncio.Future[InstanceRecord | None]]) -> None:
-        ids = list(asked)
+    async def _read(self) -> dict[str, InstanceRecord | None]:
+        await asyncio.sleep(0)  # whoever asks in this tick is in
+        ids, self._ids, self._reading = list(dict.fromkeys(self._ids)), [], None
+        found: dict[str, InstanceRecord | None] = {}
         for first in range(0, len(ids), _IDS_PER_READ):
             chunk = ids[first : first + _IDS_PER_READ]
-            try:
-                records = await self._backend.get_instances(chunk)
-            except BaseException as error:
-                for id in chunk:
-                    if not asked[id].done():
-                        asked[id].set_exception(error if isinstance(error, Exception) else StoreUnavailableError("the engine was closed"))
-                        asked[id].exception()
-                if not isinstance(error, Exception):
-                    raise
-            else:
-                for id, record in zip(chunk, records, strict=True):
-                    if not asked[id].done():
-                        asked[id].set_result(record)
-
-
-Waiting = dict[str, list[asyncio.Future[CommitTurn | None]]]
+            found.update(zip(chunk, await self._backend.get_instances(chunk), strict=True))
+        return found
 
 
 class Waiters:
-    """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at
-    again at every hint, and every second if hints get lost."""
+    """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again
+    at every hint, and every second if hints get lost."""
 
     def __init__(self, watched_here: Callable[[str], bool]) -> None:
         self._watched_here = watched_here
-        self._for_change: Waiting = {}
-        self._for_end: Waiting = {}
+        self._waiting: dict[str, dict[asyncio.Future[CommitTurn | None], bool]] = {}
         self._poll: asyncio.TimerHandle | None = None
 
     async def next_change(self, instance_id: str, *, end_only: bool = False) -> CommitTurn | None:
@@ -77,41 +54,33 @@ class Waiters:
         if self._poll is None:
             self._poll = loop.call_later(_POLL_S, self._poll_again)
         future: asyncio.Future[CommitTurn | None] = loop.create_future()
-        table = self._for_end if end_only else self._for_change
-        table.setdefault(instance_id, []).append(future)
+        waiting = self._waiting.setdefault(instance_id, {})
+        waiting[future] = end_only
         try:
             return await future
         finally:
-            waiting = table.get(instance_id, [])
-            if future in waiting:
-                waiting.remove(future)
-                if not waiting:
-                    del table[instance_id]
+            del waiting[future]
+            if not waiting and self._waiting.get(instance_id) is waiting:
+                del self._waiting[instance_id]
 
     def changed(self, instance_id: str, commit: CommitTurn) -> None:
         """The worker of this process has committed a new status."""
-        _tell(self._for_change, instance_id, commit)
-        if commit.record is not None and commit.record.status in ENDED:
-            _tell(self._for_end, instance_id, commit)
+        self._tell(instance_id, commit, ended=commit.record is not None and commit.record.status in ENDED)
 
     def recheck(self) -> None:
         """The store hints that something has changed."""
-        for instance_id in list(self._for_change):
-            _tell(self._for_change, instance_id, None)
-        for instance_id in [id for id in self._for_end if not self._watched_here(id)]:
-            _tell(self._for_end, instance_id, None)
+        for instance_id in self._waiting:
+            self._tell(instance_id, None, ended=not self._watched_here(instance_id))
+
+    def _tell(self, instance_id: str, commit: CommitTurn | None, *, ended: bool) -> None:
+        for future, end_only in self._waiting.get(instance_id, {}).items():
+            if (ended or not end_only) and not future.done():
+                future.set_result(commit)
 
     def _poll_again(self) -> None:
-        waiting = self._for_change or self._for_end
-        self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._poll_again) if waiting else None
+        self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._poll_again) if self._waiting else None
         self.recheck()
 
     def close(self) -> None:
         if self._poll is not None:
             self._poll.cancel()
-
-
-def _tell(table: Waiting, instance_id: str, commit: CommitTurn | None) -> None:
-    for future in table.pop(instance_id, ()):
-        if not future.done():
-            future.set_result(commit)
