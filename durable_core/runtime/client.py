@@ -11,7 +11,6 @@ from uuid import uuid4
 
 from durable_core.backend import (
     ENDED,
-    Backend,
     CreateInstance,
     HistoryRange,
     InstanceFilter,
@@ -23,16 +22,23 @@ from durable_core.backend import (
     SendMessage,
 )
 from durable_core.codec import decode_events, encode_event
-from durable_core.definitions import EntityId, Orchestrator, Registry
+from durable_core.definitions import EntityId, Orchestrator
 from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
-from durable_core.events import Event, EventRaised, ExecutionResumed, ExecutionStarted, ExecutionSuspended, OperationRequested
+from durable_core.events import (
+    Event,
+    EventRaised,
+    ExecutionResumed,
+    ExecutionStarted,
+    ExecutionSuspended,
+    ExecutionTerminated,
+    OperationRequested,
+)
 from durable_core.ids import check_instance_id
 from durable_core.replay.context import OrchestrationContext
-from durable_core.runtime.commits import termination
-from durable_core.runtime.committer import Committer
 from durable_core.runtime.records import OrchestrationState, decode_failure, read_record
+from durable_core.runtime.session import Session
 from durable_core.runtime.snapshots import decode_snapshot
-from durable_core.runtime.waiters import RecordReader, Waiters
+from durable_core.runtime.waiters import RecordReader
 from durable_core.runtime.worker import Worker
 
 P = ParamSpec("P")
@@ -80,18 +86,15 @@ class OrchestrationHandle(Generic[O]):
 class DurableClient:
     """Open as long as its engine is. Get it as ``engine.client``."""
 
-    def __init__(
-        self, backend: Backend, registry: Registry, committer: Committer, worker: Worker | None, check_open: Callable[[], None]
-    ) -> None:
-        self._backend = backend
-        self._registry = registry
-        self._committer = committer
+    def __init__(self, session: Session, worker: Worker | None, check_open: Callable[[], object]) -> None:
+        self._session = session
+        self._registry = session.registry
+        self._waiters = session.waiters
         self._worker = worker
         self._check_open = check_open
-        self._reader = RecordReader(backend)
+        self._reader = RecordReader(session.backend)
         self._name = uuid4().hex
         self._sent = 0
-        self.waiters = Waiters(lambda id: worker is not None and worker.turns.holds(id))
 
     # ── starting ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -136,7 +139,7 @@ class DurableClient:
         start = encode_event(ExecutionStarted(callee.name, text, arity, tags=tags or {}))
         worker = self._worker.id if self._worker is not None and start_at is None and self._worker.can_take(callee.name) else None
         execution = uuid4().hex
-        outcome = await self._committer.apply(
+        outcome = await self._session.committer.apply(
             CreateInstance(instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=worker)
         )
         self._created(outcome, instance_id, reuse_policy)
@@ -189,7 +192,7 @@ class DurableClient:
         )
         cursor: str | None = None
         while True:
-            page = await self._backend.query_instances(wanted, limit=page_size, cursor=cursor)
+            page = await self._session.backend.query_instances(wanted, limit=page_size, cursor=cursor)
             for record in page.records:
                 yield read_record(record, self._registry)
             cursor = page.cursor
@@ -202,7 +205,7 @@ class DurableClient:
         events: list[Event] = []
         first: int | None = 0
         while first is not None:
-            [page] = await self._backend.read_history([HistoryRange(instance_id, None, first)])
+            [page] = await self._session.backend.read_history([HistoryRange(instance_id, None, first)])
             for row in page.rows:
                 events += decode_events(row.payload)
             first = page.next
@@ -222,7 +225,7 @@ class DurableClient:
         self._check_open()
         async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
             while True:
-                change = asyncio.ensure_future(self.waiters.next_change(instance_id))
+                change = asyncio.ensure_future(self._waiters.next_change(instance_id))
                 try:
                     state = await self.get_instance(instance_id)
                     if state is None:
@@ -246,7 +249,7 @@ class DurableClient:
                     if record.status in ENDED:
                         return record.status, record.output, record.failure
                     # What ends between the read and the wait is found by the next hint or poll.
-                commit = await self.waiters.next_change(instance_id, end_only=True)
+                commit = await self._waiters.next_change(instance_id, end_only=True)
                 if commit is not None and commit.record is not None and commit.record.status is not None:
                     return commit.record.status, commit.record.output, commit.record.failure
 
@@ -254,42 +257,34 @@ class DurableClient:
 
     async def raise_event(self, instance_id: str, name: str, data: Any = None) -> bool:
         """Send an external event. False if the instance has ended (the event is dropped). Raises ``InstanceNotFoundError``."""
-        return await self._send(
-            Message(self._message_id(), instance_id, encode_event(EventRaised(name, self._registry.encode_any(data))), None, self._name)
-        )
+        return await self._send(instance_id, EventRaised(name, self._registry.encode_any(data)))
 
     async def terminate(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> bool:
         """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are
         dropped. False if it has ended already."""
         text = self._registry.encode_any(output) if output is not None else None
-        return await self._send(termination(instance_id, self._message_id(), self._name, text, recursive))
+        return await self._send(instance_id, ExecutionTerminated(text, recursive), control=True)
 
     async def suspend(self, instance_id: str, reason: str = "") -> bool:
         """Run no more turns until ``resume``; messages are kept. False if it has ended."""
-        return await self._send(
-            Message(self._message_id(), instance_id, encode_event(ExecutionSuspended(reason)), None, self._name, control=True)
-        )
+        return await self._send(instance_id, ExecutionSuspended(reason), control=True)
 
     async def resume(self, instance_id: str, reason: str = "") -> bool:
         """Go on after ``suspend``. False if it has ended."""
-        return await self._send(
-            Message(self._message_id(), instance_id, encode_event(ExecutionResumed(reason)), None, self._name, control=True)
-        )
+        return await self._send(instance_id, ExecutionResumed(reason), control=True)
 
-    async def _send(self, message: Message) -> bool:
+    async def _send(self, target: str, event: Event | OperationRequested, *, control: bool = False, creates: str | None = None) -> bool:
         self._check_open()
-        outcome = await self._committer.apply(SendMessage(message))
+        self._sent += 1
+        message = Message(f"{self._name}.{self._sent}", target, encode_event(event), None, self._name, control=control, creates=creates)
+        outcome = await self._session.committer.apply(SendMessage(message))
         if outcome.status is OutcomeStatus.GONE:
-            raise _not_found(message.target)
+            raise _not_found(target)
         if outcome.status is OutcomeStatus.REJECTED:
             raise outcome.error or StoreError("the store refuses this message")
         if self._worker is not None:
             self._worker.wake()
         return outcome.status is not OutcomeStatus.ENDED
-
-    def _message_id(self) -> str:
-        self._sent += 1
-        return f"{self._name}.{self._sent}"
 
     # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -301,8 +296,7 @@ class DurableClient:
         else:
             bound = self._registry.entity(id.name).operation(operation)
             name, (text, arity) = bound.name, bound.encode(args, kwargs)
-        request = encode_event(OperationRequested(name, text, arity))
-        await self._send(Message(self._message_id(), id.instance_id, request, None, self._name, creates=id.name))
+        await self._send(id.instance_id, OperationRequested(name, text, arity), creates=id.name)
 
     async def get_entity(self, cls: type[E], key: str) -> E | None:
         """A copy of the entity's stored state, without disturbing it; None if it was never used."""

@@ -16,9 +16,8 @@ from durable_core.definitions.activity import ActivityDecorator
 from durable_core.errors import EngineStateError, StoreUrlError
 from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.client import DurableClient
-from durable_core.runtime.clock import HubClock
-from durable_core.runtime.committer import Committer
 from durable_core.runtime.options import WorkerOptions
+from durable_core.runtime.session import Session
 from durable_core.runtime.signals import TerminationSignal
 from durable_core.runtime.stores import backend_for
 from durable_core.runtime.worker import Worker
@@ -31,14 +30,36 @@ E = TypeVar("E")
 class _Open:
     """What exists while the engine is open."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+    def __init__(self, session: Session, worker: Worker | None, check_open: Callable[[], object]) -> None:
+        self.session = session
+        self.worker = worker
+        self.client = DurableClient(session, worker, check_open)
         self.process = os.getpid()
         self.signal = TerminationSignal()
-        self.committer: Committer
-        self.worker: Worker | None = None
-        self.client: DurableClient
-        self.listener: asyncio.Task[None]
+        self.listener = asyncio.create_task(self._listen(), name="durable-core wake-ups")
+
+    async def _listen(self) -> None:
+        async for _ in self.session.backend.wakeups():
+            if self.worker is not None:
+                self.worker.wake()
+            self.session.waiters.recheck()
+
+    async def start(self) -> None:
+        worker = self.worker
+        if worker is not None:
+            await worker.start()
+            self.session.waiters.watched_here = lambda id: worker.turns.holds(id)
+            self.signal.install()
+
+    async def stop(self) -> None:
+        self.signal.remove()
+        if self.worker is not None:
+            await self.worker.stop(drain_s=self.session.options.drain_s)
+        await self.session.committer.flush()
+        self.session.waiters.close()
+        self.listener.cancel()
+        await asyncio.wait([self.listener])
+        await self.session.committer.close()
 
 
 class DurableEngine:
@@ -116,7 +137,7 @@ class DurableEngine:
     @property
     def backend(self) -> Backend:
         """The open store. Raises ``EngineStateError``."""
-        return self._opened().backend
+        return self._opened().session.backend
 
     def _opened(self) -> _Open:
         if self._open is None:
@@ -155,9 +176,12 @@ class DurableEngine:
             if chosen is None:
                 raise StoreUrlError("which store? Pass a URL to DurableEngine(...) or engine.open(...), e.g. sqlite:///orders.db")
             backend = backend_for(chosen)
-        opened = self._open = _Open(backend)
         try:
-            await self._start(opened, worker)
+            await backend.open(create=True)
+            self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
+            session = Session(backend, self._registry, self._options)
+            opened = self._open = _Open(session, Worker(session) if worker else None, self._opened)
+            await opened.start()
         except BaseException:
             self._open = None
             await asyncio.shield(backend.close())
@@ -167,29 +191,8 @@ class DurableEngine:
         finally:
             await self._stop(opened)
 
-    async def _start(self, opened: _Open, with_worker: bool) -> None:
-        backend = opened.backend
-        await backend.open(create=True)
-        self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
-        opened.committer = Committer(backend)
-        if with_worker:
-            opened.worker = Worker(
-                backend,
-                self._registry,
-                opened.committer,
-                HubClock(),
-                self._options,
-                lambda id, commit: opened.client.waiters.changed(id, commit),
-            )
-        opened.client = DurableClient(backend, self._registry, opened.committer, opened.worker, self._check_open)
-        if opened.worker is not None:
-            await opened.worker.start()
-            opened.signal.install()
-        opened.listener = asyncio.create_task(_listen(opened), name="durable-core wake-ups")
-
     async def _stop(self, opened: _Open) -> None:
         """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""
-        opened.signal.remove()
         closing = asyncio.create_task(self._close(opened))
         while not closing.done():
             try:
@@ -202,23 +205,7 @@ class DurableEngine:
 
     async def _close(self, opened: _Open) -> None:
         try:
-            if opened.worker is not None:
-                await opened.worker.stop(drain_s=self._options.drain_s)
-            await opened.committer.flush()
-            opened.client.waiters.close()
-            opened.listener.cancel()
-            await asyncio.wait([opened.listener])
-            await opened.committer.close()
+            await opened.stop()
         finally:
             self._open = None
-            await opened.backend.close()
-
-    def _check_open(self) -> None:
-        self._opened()
-
-
-async def _listen(opened: _Open) -> None:
-    async for _ in opened.backend.wakeups():
-        if opened.worker is not None:
-            opened.worker.wake()
-        opened.client.waiters.recheck()
+            await opened.session.backend.close()

@@ -20,7 +20,8 @@ from durable_core.events import EntityOperationCompleted, EntityOperationFailed,
 from durable_core.failures import describe
 from durable_core.runtime.live import Fence, LiveInstance
 from durable_core.runtime.records import to_datetime
-from durable_core.runtime.runner import Runner, Surroundings
+from durable_core.runtime.runner import Claimer, Runner
+from durable_core.runtime.session import Session
 from durable_core.runtime.snapshots import EntitySnapshot, decode_snapshot, encode_snapshot
 from durable_core.runtime.threads import DaemonThreads
 
@@ -37,19 +38,19 @@ class LiveEntity(LiveInstance):
 
 
 class EntityRunner(Runner[LiveEntity]):
-    def __init__(self, around: Surroundings, threads: DaemonThreads) -> None:
-        super().__init__(around)
+    def __init__(self, session: Session, worker: Claimer, threads: DaemonThreads) -> None:
+        super().__init__(session, worker)
         self._threads = threads
 
     def begin(self, claimed: ClaimedTurn) -> LiveEntity:
         fence = Fence(claimed.instance, claimed.execution, claimed.epoch, claimed.version)
         return LiveEntity(
-            fence, claimed.name, bound=self.around.registry.entities[claimed.name], state=decode_snapshot(claimed.snapshot).state
+            fence, claimed.name, bound=self.session.registry.entities[claimed.name], state=decode_snapshot(claimed.snapshot).state
         )
 
     def turn(self, live: LiveEntity) -> None:
         live.busy = True
-        live.in_flight = [live.queue.popleft() for _ in range(min(len(live.queue), self.around.options.max_messages_per_turn))]
+        live.in_flight = [live.queue.popleft() for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn))]
         self.background(self._serve(live, [arrival.message for arrival in live.in_flight if arrival.message is not None]))
 
     async def _serve(self, live: LiveEntity, messages: list[Message]) -> None:
@@ -64,8 +65,8 @@ class EntityRunner(Runner[LiveEntity]):
             fence.execution,
             fence.epoch,
             fence.version,
-            self.around.worker,
-            f"{self.around.worker}/{fence.epoch}.{fence.version}",
+            self.worker_id,
+            f"{self.worker_id}/{fence.epoch}.{fence.version}",
             consumes=tuple(message.id for message in messages),
             messages=tuple(replies),
             snapshot=encode_snapshot(EntitySnapshot(live.state)),
@@ -117,7 +118,7 @@ class EntityRunner(Runner[LiveEntity]):
     def _context(self, live: LiveEntity, request: OperationRequested) -> EntityContext:
         logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.entity.{live.name}"), {"instance_id": live.fence.instance})
         caller = request.caller.instance_id if request.caller is not None else None
-        return EntityContext(EntityId.parse(live.fence.instance), caller, to_datetime(self.around.clock.now_us()), logger)
+        return EntityContext(EntityId.parse(live.fence.instance), caller, to_datetime(self.session.clock.now_us()), logger)
 
     def _save(self, live: LiveEntity, bound: BoundOperation, result: Any) -> str:
         """After an operation that succeeded. A result or a state that cannot be encoded fails it."""

@@ -24,7 +24,8 @@ from durable_core.runtime.activities import ActivityRunner, TaskLease
 from durable_core.runtime.commits import build_commit
 from durable_core.runtime.guard import TurnGuard
 from durable_core.runtime.live import Arrival, Fence, LiveInstance
-from durable_core.runtime.runner import Runner, Surroundings
+from durable_core.runtime.runner import Claimer, Runner
+from durable_core.runtime.session import Session
 from durable_core.runtime.terminations import children_to_terminate, started_event
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -39,17 +40,17 @@ class LiveOrchestration(LiveInstance):
 
 
 class OrchestrationRunner(Runner[LiveOrchestration]):
-    def __init__(self, around: Surroundings) -> None:
-        super().__init__(around)
+    def __init__(self, session: Session, worker: Claimer) -> None:
+        super().__init__(session, worker)
         self._guard = TurnGuard.install()
-        self.activities = ActivityRunner(around.registry, around.options, self.task_done, self.task_over)
+        self.activities = ActivityRunner(session.registry, session.options, self.task_done, self.task_over)
 
     # ── loading ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self, claimed: ClaimedTurn) -> LiveOrchestration:
         live = LiveOrchestration(Fence(claimed.instance, claimed.execution, claimed.epoch, claimed.version), claimed.name)
         live.pending = claimed.history_length == 0
-        if claimed.name not in self.around.registry.orchestrators or any(map(_terminates, claimed.messages)):
+        if claimed.name not in self.session.registry.orchestrators or any(map(_terminates, claimed.messages)):
             pass  # ``turn`` does without the code (a control message goes to any worker; a parked instance may be unable to run)
         elif claimed.start is not None and live.pending:
             self._start(live, claimed.start)
@@ -60,13 +61,13 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
 
     def _start(self, live: LiveOrchestration, start: bytes) -> None:
         live.execution = self._new_execution(live)
-        event: Any = decode_event(start, self.around.clock.now_us())
+        event: Any = decode_event(start, self.session.clock.now_us())
         live.queue.append(Arrival(event=replace(event, python=_PYTHON, logic=LOGIC_VERSION)))
 
     def _new_execution(self, live: LiveOrchestration) -> Execution:
-        registry, fence = self.around.registry, live.fence
+        registry, fence = self.session.registry, live.fence
         return Execution(
-            registry.orchestrators[live.name], registry, fence.instance, fence.execution, python=_PYTHON, limits=self.around.options.limits
+            registry.orchestrators[live.name], registry, fence.instance, fence.execution, python=_PYTHON, limits=self.session.options.limits
         )
 
     async def _load(self, live: LiveOrchestration) -> None:
@@ -84,7 +85,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         events: list[Event] = []
         first: int | None = 0
         while first is not None:
-            [page] = await self.around.backend.read_history([HistoryRange(live.fence.instance, live.fence.execution, first)])
+            [page] = await self.session.backend.read_history([HistoryRange(live.fence.instance, live.fence.execution, first)])
             for row in page.rows:
                 self.grown(live, len(row.payload))
                 events += decode_events(row.payload)
@@ -139,8 +140,8 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     def _apply_arrivals(self, live: LiveOrchestration, execution: Execution) -> None:
         """In order; what is applied becomes ``in_flight``. A suspended execution takes control messages only, one that has ended nothing more:
         other messages stay in the store's inbox (for when it is resumed, or for the next generation), results go there."""
-        now_us = self.around.clock.now_us()
-        for _ in range(min(len(live.queue), self.around.options.max_messages_per_turn)):
+        now_us = self.session.clock.now_us()
+        for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn)):
             arrival = live.queue.popleft()
             message, event, lease = arrival
             if execution.ending is not None or (execution.suspended and not (message is not None and message.control)):
@@ -160,14 +161,14 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
 
     def _commit(self, live: LiveOrchestration, turn: Turn, started: ExecutionStarted | None) -> None:
         self.submit(
-            live, build_commit(turn, live, started, worker=self.around.worker, claims_task=self.activities.reserve, hold_us=self.hold_us)
+            live, build_commit(turn, live, started, worker=self.worker_id, claims_task=self.activities.reserve, hold_us=self.hold_us)
         )
 
     # ── termination ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _turn_without_code(self, live: LiveOrchestration) -> None:
         """Termination needs neither the code nor the history."""
-        now_us = self.around.clock.now_us()
+        now_us = self.session.clock.now_us()
         live.in_flight, events = list(live.queue), [decode_event(a.message.payload, now_us) for a in live.queue if a.message is not None]
         live.queue.clear()
         ending = next((event for event in events if isinstance(event, ExecutionTerminated)), None)
@@ -184,9 +185,9 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         fence, ending = live.fence, turn.ending
         assert isinstance(ending, ExecutionTerminated)
         try:
-            started = live.execution.started if live.execution is not None else await started_event(self.around.backend, fence.instance)
-            commit = build_commit(turn, live, started, worker=self.around.worker, claims_task=self.activities.reserve, hold_us=0)
-            children = await children_to_terminate(self.around.backend, fence) if ending.recursive else []
+            started = live.execution.started if live.execution is not None else await started_event(self.session.backend, fence.instance)
+            commit = build_commit(turn, live, started, worker=self.worker_id, claims_task=self.activities.reserve, hold_us=0)
+            children = await children_to_terminate(self.session.backend, fence) if ending.recursive else []
         except Exception as error:
             self.give_up(live, error)
             return
@@ -199,7 +200,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         live.pending = False
         self._start_tasks(live, commit)
         if commit.record is not None:
-            self.around.changed(live.fence.instance, commit)
+            self.session.waiters.changed(live.fence.instance, commit)
         if commit.next_execution is not None:
             if not live.dead:
                 self.detach(live)
@@ -231,7 +232,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             if task.claim:
                 self._run_task(live, ClaimedTask(task.id, fence.instance, fence.execution, task.name, task.payload, 1), reserved=True)
             else:
-                self.around.wake()
+                self.worker.wake()
         for id in commit.cancel_tasks:
             self.activities.cancel(id)
 
@@ -263,7 +264,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         if isinstance(lease.holder, LiveOrchestration):
             lease.holder.local_tasks -= 1
             self.rest(lease.holder)
-        self.around.freed()
+        self.worker.freed()
 
     async def close(self) -> None:
         await super().close()

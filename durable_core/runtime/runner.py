@@ -12,47 +12,38 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Generic, Protocol, TypeVar
 
-from attrs import frozen
-
-from durable_core.backend import Backend, ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
+from durable_core.backend import ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
 from durable_core.codec import encode_event
-from durable_core.definitions import Registry
 from durable_core.errors import ReplayError
 from durable_core.events import TaskCompleted, TaskFailed
 from durable_core.runtime.activities import TaskLease
-from durable_core.runtime.clock import HubClock
-from durable_core.runtime.committer import Committer
 from durable_core.runtime.live import LiveInstance
-from durable_core.runtime.options import WorkerOptions
+from durable_core.runtime.session import Session
 
 _logger = logging.getLogger("durable_core.engine")
 
 L = TypeVar("L", bound=LiveInstance)
 
 
-@frozen
-class Surroundings:
-    """Where a runner works. ``wake`` asks the worker to claim, ``freed`` tells it that there is room; ``changed(instance_id, commit)`` tells local waiters of a new status."""
+class Claimer(Protocol):
+    """The worker, as a runner sees it: it claims. ``wake``: there may be something to claim; ``freed``: there is room again."""
 
-    worker: str
-    backend: Backend
-    registry: Registry
-    committer: Committer
-    clock: HubClock
-    options: WorkerOptions
-    wake: Callable[[], None]
-    freed: Callable[[], None]
-    changed: Callable[[str, CommitTurn], None]
+    id: str
+
+    def wake(self) -> None: ...
+    def freed(self) -> None: ...
 
 
 class Runner(ABC, Generic[L]):
-    def __init__(self, around: Surroundings) -> None:
-        self.around = around
+    def __init__(self, session: Session, worker: Claimer) -> None:
+        self.session = session
+        self.worker = worker
+        self.worker_id = worker.id
         self.loop = asyncio.get_running_loop()
-        self.hold_us = round(around.options.hold_s * 1e6)
+        self.hold_us = round(session.options.hold_s * 1e6)
         self.suspect: L | None = None
         self._live: OrderedDict[str, L] = OrderedDict()
         self._active: set[L] = set()
@@ -83,7 +74,7 @@ class Runner(ABC, Generic[L]):
     def room(self) -> int:
         """How many more instances may be claimed now. A suspect (an instance whose last claim ended without a commit) runs without new
         company."""
-        return 0 if self.suspect is not None else max(0, self.around.options.max_active_instances - len(self._active))
+        return 0 if self.suspect is not None else max(0, self.session.options.max_active_instances - len(self._active))
 
     def holds(self, instance_id: str) -> bool:
         return instance_id in self._live
@@ -109,7 +100,7 @@ class Runner(ABC, Generic[L]):
         live.deliver(claimed.messages)
         if claimed.attempt > 1:
             self.suspect = live
-        if claimed.attempt > self.around.options.max_attempts and not any(message.control for message in claimed.messages):
+        if claimed.attempt > self.session.options.max_attempts and not any(message.control for message in claimed.messages):
             self._park(live, claimed.attempt - 1)
         self.schedule(live)
 
@@ -137,7 +128,7 @@ class Runner(ABC, Generic[L]):
 
     def submit(self, live: L, commit: CommitTurn) -> None:
         live.busy = True
-        self.around.committer.submit(commit, lambda outcome: self._committed(live, commit, outcome))
+        self.session.committer.submit(commit, lambda outcome: self._committed(live, commit, outcome))
 
     def _committed(self, live: L, commit: CommitTurn, outcome: Outcome) -> None:
         if outcome.status is OutcomeStatus.REJECTED:
@@ -156,7 +147,7 @@ class Runner(ABC, Generic[L]):
             self._failures.pop(live.fence.instance, None)
             self._clear_suspect(live)
             if commit.messages or commit.creates:
-                self.around.wake()
+                self.worker.wake()
             if not self.accepted(live, commit, outcome):
                 self.detach(live)
             elif outcome.status is OutcomeStatus.ALREADY_APPLIED:
@@ -173,7 +164,7 @@ class Runner(ABC, Generic[L]):
         self.schedule(live)
         if live.idle:
             self._active.discard(live)
-            self.around.freed()
+            self.worker.freed()
             if not live.dead:
                 self._live.move_to_end(live.fence.instance)
                 self._trim()
@@ -184,7 +175,7 @@ class Runner(ABC, Generic[L]):
 
     def _trim(self) -> None:
         """Let go of the least recently used ones that wait for something from outside."""
-        options = self.around.options
+        options = self.session.options
         for _ in range(len(self._live)):
             if len(self._live) - len(self._active) <= options.max_cached_instances and self._cached_bytes <= options.max_cached_bytes:
                 return
@@ -204,7 +195,7 @@ class Runner(ABC, Generic[L]):
             self._cached_bytes -= live.size
             self.let_go(live)
         self._active.discard(live)
-        self.around.freed()
+        self.worker.freed()
         self._clear_suspect(live)
         if self._live.get(live.fence.instance) is live:
             del self._live[live.fence.instance]
@@ -212,13 +203,13 @@ class Runner(ABC, Generic[L]):
     def _clear_suspect(self, live: L) -> None:
         if self.suspect is live:
             self.suspect = None
-            self.around.wake()
+            self.worker.wake()
 
     def _drop(self, live: L, *, problem: str | None = None, delay_us: int = 0, park: bool = False, uncount: bool = False) -> None:
         """Give the instance back."""
         self.detach(live)
         fence = live.fence
-        self.around.committer.submit(
+        self.session.committer.submit(
             Release(fence.instance, fence.execution, fence.epoch, problem, delay_us, park, uncount), self._wake_after
         )
 
@@ -231,15 +222,15 @@ class Runner(ABC, Generic[L]):
 
     def complete_through_inbox(self, lease: TaskLease, event: TaskCompleted | TaskFailed) -> None:
         message = Message(lease.id, lease.instance, encode_event(event), lease.execution, lease.id)
-        self.around.committer.submit(CompleteTask(lease.id, message), self._wake_after)
+        self.session.committer.submit(CompleteTask(lease.id, message), self._wake_after)
 
     def _wake_after(self, _outcome: Outcome) -> None:
-        self.around.wake()
+        self.worker.wake()
 
     def give_up(self, live: L, problem: BaseException | str) -> None:
         """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history
         is nobody's crash: it does not count towards parking."""
-        options = self.around.options
+        options = self.session.options
         failures = self._failures[live.fence.instance] = self._failures.get(live.fence.instance, 0) + 1
         backoff_s = min(options.first_backoff_s * 2 ** min(failures - 1, 30), options.last_backoff_s)
         text = f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else problem
@@ -261,4 +252,4 @@ class Runner(ABC, Generic[L]):
             await asyncio.wait(self._background)
         for live in list(self._live.values()):
             self._drop(live, uncount=True)
-        await self.around.committer.flush()
+        await self.session.committer.flush()

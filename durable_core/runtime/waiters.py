@@ -43,8 +43,8 @@ class Waiters:
     """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again
     at every hint, and every second if hints get lost."""
 
-    def __init__(self, watched_here: Callable[[str], bool]) -> None:
-        self._watched_here = watched_here
+    def __init__(self) -> None:
+        self.watched_here: Callable[[str], bool] = lambda _id: False
         self._waiting: dict[str, dict[asyncio.Future[CommitTurn | None], bool]] = {}
         self._poll: asyncio.TimerHandle | None = None
 
@@ -70,7 +70,7 @@ class Waiters:
     def recheck(self) -> None:
         """The store hints that something has changed."""
         for instance_id in self._waiting:
-            self._tell(instance_id, None, ended=not self._watched_here(instance_id))
+            self._tell(instance_id, None, ended=not self.watched_here(instance_id))
 
     def _tell(self, instance_id: str, commit: CommitTurn | None, *, ended: bool) -> None:
         for future, end_only in self._waiting.get(instance_id, {}).items():

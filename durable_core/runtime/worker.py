@@ -9,41 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from uuid import uuid4
 
-from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Backend, Claim, ClaimedTurn, CommitTurn, Selectors
-from durable_core.definitions import Registry
+from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Claim, ClaimedTurn, Selectors
 from durable_core.errors import StoreError
-from durable_core.runtime.clock import HubClock
-from durable_core.runtime.committer import Committer
 from durable_core.runtime.entities import EntityRunner
-from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.orchestrations import OrchestrationRunner
-from durable_core.runtime.runner import Surroundings
+from durable_core.runtime.session import Session
 
 _logger = logging.getLogger("durable_core.engine")
 _TURNS_PER_CLAIM = 500
 
 
 class Worker:
-    def __init__(
-        self,
-        backend: Backend,
-        registry: Registry,
-        committer: Committer,
-        clock: HubClock,
-        options: WorkerOptions,
-        changed: Callable[[str, CommitTurn], None],
-    ) -> None:
-        self._backend = backend
-        self._registry = registry
-        self._committer = committer
-        self._clock = clock
-        self._options = options
-        self._changed = changed
-        self._orchestrators = frozenset(registry.orchestrators)
-        self._entities = frozenset(registry.entities)
+    """``id`` is the incarnation's. It belongs to a session and may live through several incarnations."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._orchestrators = frozenset(session.registry.orchestrators)
+        self._entities = frozenset(session.registry.entities)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
@@ -63,18 +47,15 @@ class Worker:
 
     async def _incarnate(self) -> None:
         self.id = uuid4().hex
-        beat = await self._backend.heartbeat(self.id, ttl_us=self._ttl_us)
-        self._clock.learn(beat.now_us)
-        around = Surroundings(
-            self.id, self._backend, self._registry, self._committer, self._clock, self._options, self.wake, self.freed, self._changed
-        )
-        self.turns = OrchestrationRunner(around)
-        self.entities = EntityRunner(around, self.turns.activities.threads)
+        beat = await self._session.backend.heartbeat(self.id, ttl_us=self._ttl_us)
+        self._session.clock.learn(beat.now_us)
+        self.turns = OrchestrationRunner(self._session, self)
+        self.entities = EntityRunner(self._session, self, self.turns.activities.threads)
         self.wake()
 
     @property
     def _ttl_us(self) -> int:
-        return round(self._options.worker_ttl_s * 1e6)
+        return round(self._session.options.worker_ttl_s * 1e6)
 
     async def stop(self, *, drain_s: float) -> None:
         """Take nothing new, let running activities end within ``drain_s``, save their results, give every lease back."""
@@ -83,12 +64,12 @@ class Worker:
         claims.cancel()
         await asyncio.wait([claims])
         await self.turns.activities.drain(drain_s)
-        await self._committer.flush()
+        await self._session.committer.flush()
         await self.entities.close()
         await self.turns.close()
         beat.cancel()
         await asyncio.wait([beat])
-        await self._committer.apply(AbandonWorker(self.id))
+        await self._session.committer.apply(AbandonWorker(self.id))
 
     # ── claims ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,7 +114,7 @@ class Worker:
 
     async def _claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:
         claim = await self._try_claim(turns, tasks, selectors)
-        self._clock.learn(claim.now_us)
+        self._session.clock.learn(claim.now_us)
         for turn in claim.turns:
             self.accept(turn)
         for task in claim.tasks:
@@ -144,16 +125,16 @@ class Worker:
         claim_id, pause = uuid4().hex, 0.05
         while True:
             try:
-                return await self._backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
+                return await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
             except StoreError as error:  # the outcome is unknown: the same claim id asks for the same items again
                 _logger.warning("claiming failed: %s; trying again", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 2.0)
 
     async def _sleep(self, next_due_us: int | None) -> None:
-        seconds = self._options.poll_s
+        seconds = self._session.options.poll_s
         if next_due_us is not None:
-            seconds = min(seconds, max(0.0, (next_due_us - self._clock.now_us()) / 1e6))
+            seconds = min(seconds, max(0.0, (next_due_us - self._session.clock.now_us()) / 1e6))
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -165,18 +146,20 @@ class Worker:
     async def _beat_for_ever(self) -> None:
         last = time.monotonic()
         while True:
-            await asyncio.sleep(self._options.heartbeat_s)
+            await asyncio.sleep(self._session.options.heartbeat_s)
             try:
-                beat = await self._backend.heartbeat(self.id, ttl_us=self._ttl_us)
+                beat = await self._session.backend.heartbeat(self.id, ttl_us=self._ttl_us)
             except StoreError as error:
                 _logger.warning("heartbeat failed: %s (the last one succeeded %.0f s ago)", error, time.monotonic() - last)
                 continue
             last = time.monotonic()
-            self._clock.learn(beat.now_us)
+            self._session.clock.learn(beat.now_us)
             for task in beat.cancelled:
                 self.turns.activities.cancel(task)
             if not beat.alive:
-                _logger.error("this worker was given up as dead (a pause of over %.0f s?); it starts afresh", self._options.worker_ttl_s)
+                _logger.error(
+                    "this worker was given up as dead (a pause of over %.0f s?); it starts afresh", self._session.options.worker_ttl_s
+                )
                 await self._reincarnate()
 
     async def _reincarnate(self) -> None:
