@@ -1,0 +1,20 @@
+"""What exists while an engine is open, shared by its client and its worker."""
+
+from __future__ import annotations
+
+from durable_core.backend import Backend
+from durable_core.definitions import Registry
+from durable_core.runtime.clock import HubClock
+from durable_core.runtime.committer import Committer
+from durable_core.runtime.options import WorkerOptions
+from durable_core.runtime.waiters import Waiters
+
+
+class Session:
+    def __init__(self, backend: Backend, registry: Registry, options: WorkerOptions) -> None:
+        self.backend = backend
+        self.registry = registry
+        self.options = options
+        self.clock = HubClock()
+        self.committer = Committer(backend)
+        self.waiters = Waiters()
