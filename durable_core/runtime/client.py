@@ -9,30 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import uuid4
 
-from durable_core.backend import (
-    ENDED,
-    CreateInstance,
-    HistoryRange,
-    InstanceFilter,
-    InstanceStatus,
-    Message,
-    Outcome,
-    OutcomeStatus,
-    ReusePolicy,
-    SendMessage,
-)
+from durable_core import backend as store
+from durable_core import events as ev
+from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePolicy
 from durable_core.codec import decode_events, encode_event
 from durable_core.definitions import EntityId, Orchestrator
 from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
-from durable_core.events import (
-    Event,
-    EventRaised,
-    ExecutionResumed,
-    ExecutionStarted,
-    ExecutionSuspended,
-    ExecutionTerminated,
-    OperationRequested,
-)
 from durable_core.ids import check_instance_id
 from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.records import OrchestrationState, decode_failure, read_record
@@ -68,11 +50,11 @@ class OrchestrationHandle(Generic[O]):
     async def result(self, timeout: timedelta | None = None) -> O:
         """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``,
         ``InstanceNotFoundError``."""
-        status, output, failure = await self._client._wait_for_end(self.id, timeout)
-        if status is InstanceStatus.COMPLETED:
-            return self._decode(output.decode() if output is not None else None)  # type: ignore[no-any-return]
-        details = decode_failure(failure)
-        why = f"failed: {details}" if status is InstanceStatus.FAILED else "was terminated"
+        end = await self._client._wait_for_end(self.id, timeout)
+        if end.status is InstanceStatus.COMPLETED:
+            return self._decode(end.output.decode() if end.output is not None else None)  # type: ignore[no-any-return]
+        details = decode_failure(end.failure)
+        why = f"failed: {details}" if details is not None else "was terminated"
         raise OrchestrationFailedError(self.id, f"orchestration {self.id!r} {why}", details)
 
     async def state(self) -> OrchestrationState | None:
@@ -136,16 +118,18 @@ class DurableClient:
         instance_id = instance_id or callee.instance_id if instance_id != "" else ""
         instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
         decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
-        start = encode_event(ExecutionStarted(callee.name, text, arity, tags=tags or {}))
+        start = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {}))
         worker = self._worker.id if self._worker is not None and start_at is None and self._worker.can_take(callee.name) else None
         execution = uuid4().hex
         outcome = await self._session.committer.apply(
-            CreateInstance(instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=worker)
+            store.CreateInstance(
+                instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=worker
+            )
         )
         self._created(outcome, instance_id, reuse_policy)
         return OrchestrationHandle(self, instance_id, decode)
 
-    def _created(self, outcome: Outcome, instance_id: str, reuse_policy: ReusePolicy) -> None:
+    def _created(self, outcome: store.Outcome, instance_id: str, reuse_policy: ReusePolicy) -> None:
         if outcome.status is OutcomeStatus.REJECTED:
             raise outcome.error or StoreError("the store refuses this orchestration")
         if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
@@ -187,25 +171,22 @@ class DurableClient:
     ) -> AsyncIterator[OrchestrationState]:
         """All instances that match, in order of creation. What matches throughout is given exactly once, whatever changes meanwhile."""
         self._check_open()
-        wanted = InstanceFilter(
-            frozenset(statuses) if statuses is not None else None, name, id_prefix, parent, _us(created_from), _us(created_to)
-        )
-        cursor: str | None = None
-        while True:
+        of = frozenset(statuses) if statuses is not None else None
+        wanted = store.InstanceFilter(of, name, id_prefix, parent, _us(created_from), _us(created_to))
+        cursor, more = None, True
+        while more:
             page = await self._session.backend.query_instances(wanted, limit=page_size, cursor=cursor)
             for record in page.records:
                 yield read_record(record, self._registry)
-            cursor = page.cursor
-            if cursor is None:
-                return
+            cursor, more = page.cursor, page.cursor is not None
 
-    async def get_history(self, instance_id: str) -> list[Event]:
+    async def get_history(self, instance_id: str) -> list[ev.Event]:
         """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
         self._check_open()
-        events: list[Event] = []
+        events: list[ev.Event] = []
         first: int | None = 0
         while first is not None:
-            [page] = await self._session.backend.read_history([HistoryRange(instance_id, None, first)])
+            [page] = await self._session.backend.read_history([store.HistoryRange(instance_id, None, first)])
             for row in page.rows:
                 events += decode_events(row.payload)
             first = page.next
@@ -215,14 +196,13 @@ class DurableClient:
 
     async def wait_for_start(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
         """Wait until the instance has left PENDING. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
-        return await self._wait(instance_id, timeout, lambda state: state.runtime_status is not InstanceStatus.PENDING)
+        return await self._wait(instance_id, timeout, frozenset(InstanceStatus) - {InstanceStatus.PENDING})
 
     async def wait_for_completion(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
         """Wait until the instance has ended, in any process. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
-        return await self._wait(instance_id, timeout, lambda state: state.is_ended)
+        return await self._wait(instance_id, timeout, ENDED)
 
-    async def _wait(self, instance_id: str, timeout: timedelta | None, done: Callable[[OrchestrationState], bool]) -> OrchestrationState:
-        self._check_open()
+    async def _wait(self, instance_id: str, timeout: timedelta | None, statuses: frozenset[InstanceStatus]) -> OrchestrationState:
         async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
             while True:
                 change = asyncio.ensure_future(self._waiters.next_change(instance_id))
@@ -230,13 +210,13 @@ class DurableClient:
                     state = await self.get_instance(instance_id)
                     if state is None:
                         raise _not_found(instance_id)
-                    if done(state):
+                    if state.runtime_status in statuses:
                         return state
                     await change
                 finally:
                     change.cancel()
 
-    async def _wait_for_end(self, instance_id: str, timeout: timedelta | None) -> tuple[InstanceStatus, bytes | None, bytes | None]:
+    async def _wait_for_end(self, instance_id: str, timeout: timedelta | None) -> store.InstanceRecord | store.RecordUpdate:
         """Status, output, failure. An instance that this process's worker has in hand is not read from the store at all: its last commit
         says it."""
         self._check_open()
@@ -247,37 +227,41 @@ class DurableClient:
                     if record is None:
                         raise _not_found(instance_id)
                     if record.status in ENDED:
-                        return record.status, record.output, record.failure
+                        return record
                     # What ends between the read and the wait is found by the next hint or poll.
                 commit = await self._waiters.next_change(instance_id, end_only=True)
-                if commit is not None and commit.record is not None and commit.record.status is not None:
-                    return commit.record.status, commit.record.output, commit.record.failure
+                if commit is not None and commit.record is not None:
+                    return commit.record
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def raise_event(self, instance_id: str, name: str, data: Any = None) -> bool:
         """Send an external event. False if the instance has ended (the event is dropped). Raises ``InstanceNotFoundError``."""
-        return await self._send(instance_id, EventRaised(name, self._registry.encode_any(data)))
+        return await self._send(instance_id, ev.EventRaised(name, self._registry.encode_any(data)))
 
     async def terminate(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> bool:
         """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are
         dropped. False if it has ended already."""
         text = self._registry.encode_any(output) if output is not None else None
-        return await self._send(instance_id, ExecutionTerminated(text, recursive), control=True)
+        return await self._send(instance_id, ev.ExecutionTerminated(text, recursive), control=True)
 
     async def suspend(self, instance_id: str, reason: str = "") -> bool:
         """Run no more turns until ``resume``; messages are kept. False if it has ended."""
-        return await self._send(instance_id, ExecutionSuspended(reason), control=True)
+        return await self._send(instance_id, ev.ExecutionSuspended(reason), control=True)
 
     async def resume(self, instance_id: str, reason: str = "") -> bool:
         """Go on after ``suspend``. False if it has ended."""
-        return await self._send(instance_id, ExecutionResumed(reason), control=True)
+        return await self._send(instance_id, ev.ExecutionResumed(reason), control=True)
 
-    async def _send(self, target: str, event: Event | OperationRequested, *, control: bool = False, creates: str | None = None) -> bool:
+    async def _send(
+        self, target: str, event: ev.Event | ev.OperationRequested, *, control: bool = False, creates: str | None = None
+    ) -> bool:
         self._check_open()
         self._sent += 1
-        message = Message(f"{self._name}.{self._sent}", target, encode_event(event), None, self._name, control=control, creates=creates)
-        outcome = await self._session.committer.apply(SendMessage(message))
+        message = store.Message(
+            f"{self._name}.{self._sent}", target, encode_event(event), None, self._name, control=control, creates=creates
+        )
+        outcome = await self._session.committer.apply(store.SendMessage(message))
         if outcome.status is OutcomeStatus.GONE:
             raise _not_found(target)
         if outcome.status is OutcomeStatus.REJECTED:
@@ -296,7 +280,7 @@ class DurableClient:
         else:
             bound = self._registry.entity(id.name).operation(operation)
             name, (text, arity) = bound.name, bound.encode(args, kwargs)
-        await self._send(id.instance_id, OperationRequested(name, text, arity), creates=id.name)
+        await self._send(id.instance_id, ev.OperationRequested(name, text, arity), creates=id.name)
 
     async def get_entity(self, cls: type[E], key: str) -> E | None:
         """A copy of the entity's stored state, without disturbing it; None if it was never used."""
