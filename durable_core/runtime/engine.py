@@ -84,6 +84,7 @@ class DurableEngine:
         self._url = url
         self._options = options or WorkerOptions()
         self._registry = Registry(converter or JsonConverter())
+        self._in_use = False
         self._open: _Open | None = None
         self._contexts: list[AbstractAsyncContextManager[DurableEngine]] = []
         self.activity = self._activity
@@ -169,31 +170,31 @@ class DurableEngine:
 
     @asynccontextmanager
     async def _opening(self, url: str | None, worker: bool, backend: Backend | None) -> AsyncIterator[DurableEngine]:
-        if self._open is not None:
+        if self._in_use:
             raise EngineStateError("the engine is open already; use its client, or close it first")
         if backend is None:
             chosen = url or self._url
             if chosen is None:
                 raise StoreUrlError("which store? Pass a URL to DurableEngine(...) or engine.open(...), e.g. sqlite:///orders.db")
             backend = backend_for(chosen)
+        self._in_use = True
         try:
             await backend.open(create=True)
             self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
             session = Session(backend, self._registry, self._options)
-            opened = self._open = _Open(session, Worker(session) if worker else None, self._opened)
-            await opened.start()
-        except BaseException:
-            self._open = None
-            await asyncio.shield(backend.close())
-            raise
-        try:
-            yield self
+            self._open = opened = _Open(session, Worker(session) if worker else None, self._opened)
+            try:
+                await opened.start()
+                yield self
+            finally:
+                await self._stop(opened)
         finally:
-            await self._stop(opened)
+            self._open, self._in_use = None, False
+            await asyncio.shield(backend.close())
 
     async def _stop(self, opened: _Open) -> None:
         """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""
-        closing = asyncio.create_task(self._close(opened))
+        closing = asyncio.create_task(opened.stop())
         while not closing.done():
             try:
                 await asyncio.shield(closing)
@@ -202,10 +203,3 @@ class DurableEngine:
                     raise
                 if opened.worker is not None:
                     opened.worker.turns.activities.stop()
-
-    async def _close(self, opened: _Open) -> None:
-        try:
-            await opened.stop()
-        finally:
-            self._open = None
-            await opened.session.backend.close()

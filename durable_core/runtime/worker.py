@@ -60,6 +60,8 @@ class Worker:
     async def stop(self, *, drain_s: float) -> None:
         """Take nothing new, let running activities end within ``drain_s``, save their results, give every lease back."""
         self._draining = True
+        if not self._tasks:  # it never started
+            return
         claims, beat = self._tasks
         claims.cancel()
         await asyncio.wait([claims])

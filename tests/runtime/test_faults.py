@@ -264,6 +264,25 @@ def test_a_worker_that_was_given_up_starts_afresh(url, run, caplog):
     assert "given up as dead" in caplog.text
 
 
+def test_an_engine_that_cannot_start_leaves_nothing_behind_and_can_be_opened_again(run):
+    class Unborn(MemoryBackend):
+        async def heartbeat(self, worker: str, **request: Any) -> Any:
+            raise StoreUnavailableError("no answer")
+
+    engine = engine_with(double)
+
+    async def main():
+        before = len(asyncio.all_tasks())
+        with pytest.raises(StoreUnavailableError):
+            async with engine.open(backend=Unborn()):
+                pass
+        assert len(asyncio.all_tasks()) == before
+        async with engine.open("memory://"):
+            assert await engine.client.get_instance("x") is None
+
+    run(main)
+
+
 # ── activities and closing ────────────────────────────────────────────────────────────────────────────────────
 
 
