@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
-__all__ = ["DeterminismWarning", "warn_of_wall_clock"]
-
 
 class DeterminismWarning(UserWarning):
     """An orchestrator names something that gives another value on replay."""

@@ -8,17 +8,16 @@ under its id and is dropped.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable_core.errors import FailureDetails, TaskTimeoutError
 from durable_core.replay.futures import DurableTask
-from durable_core.retry import RetryPolicy
+from durable_core.retry import RetryPolicy, microseconds
 
 if TYPE_CHECKING:
     from durable_core.events import CommandKind
     from durable_core.replay.machine import Execution
-
-__all__ = ["RetryingCall", "TimerWaiter", "Waiter", "limit_duration"]
 
 
 class Waiter(Protocol):
@@ -80,11 +79,11 @@ class RetryingCall:
 
 
 class _Deadline:
-    def __init__(self, execution: Execution, task: DurableTask[Any], due_us: int, message: str) -> None:
+    def __init__(self, execution: Execution, task: DurableTask[Any], duration_us: int, message: str) -> None:
         self._execution = execution
         self._task = task
         self._message = message
-        self._timer_id = execution.start_timer(due_us, self)
+        self._timer_id = execution.start_timer(execution.now_us + max(1, duration_us), self)
         task.add_done_callback(self._task_done)
 
     def fire(self) -> None:
@@ -97,8 +96,8 @@ class _Deadline:
         self._execution.cancel_command("timer", self._timer_id)
 
 
-def limit_duration(execution: Execution, task: DurableTask[Any], duration_us: int, what: str) -> None:
+def limit_duration(execution: Execution, task: DurableTask[Any], timeout: timedelta | None, what: str) -> None:
     """Fail ``task`` with ``TaskTimeoutError`` after this time, giving up whatever it has outstanding. A task that ends in time takes the
     timer back."""
-    if not task.done():
-        _Deadline(execution, task, execution.now_us + max(1, duration_us), f"{what} did not end within {duration_us / 1e6:g} s")
+    if timeout is not None and not task.done():
+        _Deadline(execution, task, microseconds(timeout), f"{what} did not end within {timeout.total_seconds():g} s")

@@ -13,8 +13,6 @@ from typing import Any
 from durable_core.replay.loop import DeterministicLoop
 from durable_core.replay.source import await_chain, frame_of
 
-__all__ = ["LEAKED", "close_loop"]
-
 _ROUNDS = 10
 _STEPS_PER_ROUND = 10_000
 _STEPS_PER_TASK = 10  # ending takes a task about five steps; a fan-out of ten thousand must not run into the bound

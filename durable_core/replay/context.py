@@ -14,9 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 from uuid import UUID
 
-from durable_core.definitions import Activity, EntityId, Orchestrator
+from durable_core import events as ev
+from durable_core.definitions.activity import Activity
+from durable_core.definitions.entity import EntityId
+from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.definitions.registry import Callee
 from durable_core.errors import OutsideOrchestratorError
-from durable_core.events import CommandKind, EntityCalled, EntitySignaled, EventSent, Parent, SubOrchestrationStarted, TaskScheduled
 from durable_core.ids import check_instance_id, child_id
 from durable_core.replay.calls import RetryingCall, Waiter, limit_duration
 from durable_core.replay.entity_ref import EntityRef
@@ -27,8 +30,6 @@ from durable_core.retry import LATEST_US, RetryPolicy, microseconds
 
 if TYPE_CHECKING:
     from durable_core.replay.machine import Execution
-
-__all__ = ["OrchestrationContext"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,7 +84,7 @@ class OrchestrationContext:
         return self._execution.name
 
     @property
-    def parent(self) -> Parent | None:
+    def parent(self) -> ev.Parent | None:
         """Who started this as a sub-orchestration."""
         started = self._execution.started
         return started.parent if started is not None else None
@@ -146,40 +147,42 @@ class OrchestrationContext:
         """
         execution = self._active()
         callee = execution.registry.activity(fn)
+        defaults = callee.definition
         _check_options(retry, timeout, tags)
-        text, arity = callee.encode(args, kwargs)
-        execution.registry.check_size(text, f"the input of {callee.name!r}")
-        decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
-        tags = tags or callee.tags
+        text, arity = self._encode(callee, args, kwargs)
+        tags = tags or defaults.tags
+        note = "" if callee.known else callee.name
 
         def schedule(attempt: int, waiter: Waiter) -> int:
-            number = execution.next_number("task")
-            if execution.command(TaskScheduled(number, callee.name, text, arity, attempt, tags)):
-                execution.expect_reply("task", number, waiter)
-                if not callee.known:
-                    execution.note_unknown_activity(number, callee.name)
-            return number
+            command = ev.TaskScheduled(execution.next_number("task"), callee.name, text, arity, attempt, tags)
+            return execution.call("task", command, waiter, note)
 
-        return self._call("task", callee.name, decode, schedule, retry or callee.retry, timeout or callee.timeout)
+        return self._call("task", callee, return_type, schedule, retry or defaults.retry, timeout or defaults.timeout)
+
+    def _encode(self, callee: Callee[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
+        text, arity = callee.encode(args, kwargs)
+        return self._execution.registry.check_size(text, f"the input of {callee.name!r}"), arity
 
     def _call(
         self,
-        kind: CommandKind,
-        name: str,
-        decode: Callable[[str | None], Any],
+        kind: ev.CommandKind,
+        callee: Callee[Any],
+        return_type: Any,
         schedule: Callable[[int, Waiter], int],
         retry: RetryPolicy | None,
         timeout: timedelta | None,
     ) -> DurableTask[Any]:
         """One command, or with a policy one an attempt. ``schedule(attempt, waiter)`` issues it and gives its id."""
         execution = self._execution
-        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=name, kind=kind, decode=decode, on_cancel=execution.cancel_call)
+        decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
+        task: DurableTask[Any] = DurableTask(
+            loop=execution.loop, name=callee.name, kind=kind, decode=decode, on_cancel=execution.cancel_call
+        )
         if retry is None:
             task.task_id = schedule(1, task)
         else:
             task.on_cancel(RetryingCall(execution, kind, retry, task, schedule).cancel)
-        if timeout is not None:
-            limit_duration(execution, task, microseconds(timeout), f"{name!r}")
+        limit_duration(execution, task, timeout, f"{callee.name!r}")
         return task
 
     # ── sub-orchestrations ────────────────────────────────────────────────────────────────────────────────────
@@ -214,22 +217,17 @@ class OrchestrationContext:
         execution = self._active()
         callee = execution.registry.orchestrator(fn)
         _check_options(retry, timeout, tags)
-        chosen = instance_id or callee.instance_id
+        chosen = instance_id or callee.definition.instance_id
         if chosen is not None:
             check_instance_id(chosen)
-        text, arity = callee.encode(args, kw)
-        execution.registry.check_size(text, f"the input of {callee.name!r}")
-        decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
+        text, arity = self._encode(callee, args, kw)
 
         def schedule(_attempt: int, waiter: Waiter) -> int:
             number = execution.next_number("child")
             child = chosen or child_id(execution.execution_id, number)
-            if execution.command(SubOrchestrationStarted(number, callee.name, child, text, arity, tags)):
-                execution.expect_reply("child", number, waiter)
-                execution.note_child(number, child)
-            return number
+            return execution.call("child", ev.SubOrchestrationStarted(number, callee.name, child, text, arity, tags), waiter, child)
 
-        return self._call("child", callee.name, decode, schedule, retry, timeout)
+        return self._call("child", callee, return_type, schedule, retry, timeout)
 
     # ── timers, events ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -261,8 +259,7 @@ class OrchestrationContext:
         """Wait for the next event of this name (case-insensitive) that nobody else waits for; events that came earlier are buffered.
         ``timeout`` raises ``TaskTimeoutError``."""
         execution = self._active()
-        if not name:
-            raise ValueError("an event name must not be empty")
+        _check_event_name(name)
         _check_options(None, timeout)
         task: DurableTask[Any] = DurableTask(
             loop=execution.loop,
@@ -271,24 +268,22 @@ class OrchestrationContext:
             on_cancel=execution.external_events.give_up,
         )
         execution.external_events.wait(task)
-        if timeout is not None:
-            limit_duration(execution, task, microseconds(timeout), f"event {name!r}")
+        limit_duration(execution, task, timeout, f"event {name!r}")
         return task
 
     def send_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Raise an external event at another orchestration. Dropped if there is no such instance or it has ended."""
         execution = self._active()
         check_instance_id(instance_id)
-        if not name:
-            raise ValueError("an event name must not be empty")
+        _check_event_name(name)
         text = execution.registry.check_size(execution.registry.encode_any(data), f"the data of event {name!r}")
-        execution.command(EventSent(execution.next_number("entity"), instance_id, name, text))
+        execution.command(ev.EventSent(execution.next_number("entity"), instance_id, name, text))
 
     # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def entity(self, cls: type[E], key: str) -> EntityRef[E]:
         """The entity of this class and key; it exists as soon as it is used."""
-        return EntityRef(self, cls, EntityId(self._execution.registry.entity(cls).name, key))
+        return EntityRef(self, self._execution.registry.entity(cls), key)
 
     @overload
     def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: type[R]) -> DurableTask[R]: ...
@@ -296,65 +291,40 @@ class OrchestrationContext:
     def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: Any = ...) -> DurableTask[Any]: ...
     def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: Any = Any) -> DurableTask[Any]:
         """Call an operation by name; ``ctx.entity(cls, key).call(...)`` is the typed form."""
-        execution = self._active()
-        text, arity = execution.registry.encode_arguments(args)
-        execution.registry.check_size(text, f"the input of {id.name}.{operation}")
-        return self._send_operation(id, operation, text, arity, execution.registry.decoder(return_type))
+        registry = self._execution.registry
+        return self._call_entity(id, operation, registry.encode_arguments(args), registry.decoder(return_type))
 
     def signal_entity(self, id: EntityId, operation: str, *args: Any) -> None:
         """Signal an operation by name; ``ctx.entity(cls, key).signal(...)`` is the typed form."""
-        execution = self._active()
-        text, arity = execution.registry.encode_arguments(args)
-        execution.registry.check_size(text, f"the input of {id.name}.{operation}")
-        execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, operation, text, arity))
+        self._signal_entity(id, operation, self._execution.registry.encode_arguments(args))
 
-    def _call_entity(self, cls: type, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DurableTask[Any]:
-        execution = self._active()
-        callee = execution.registry.entity(cls).operation(operation)
-        text, arity = callee.encode(args, kwargs)
-        execution.registry.check_size(text, f"the input of {callee.name!r}")
-        return self._send_operation(id, callee.name, text, arity, callee.decode_result)
-
-    def _signal_entity(self, cls: type, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        execution = self._active()
-        callee = execution.registry.entity(cls).operation(operation)
-        text, arity = callee.encode(args, kwargs)
-        execution.registry.check_size(text, f"the input of {callee.name!r}")
-        execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, callee.name, text, arity))
-
-    def _send_operation(
-        self, id: EntityId, operation: str, text: str | None, arity: int, decode: Callable[[str | None], Any]
+    def _call_entity(
+        self, id: EntityId, operation: str, input: tuple[str | None, int], decode: Callable[[str | None], Any]
     ) -> DurableTask[Any]:
-        execution = self._execution
-        number = execution.next_number("entity")
-        task: DurableTask[Any] = DurableTask(
-            loop=execution.loop,
-            name=f"{id.name}.{operation}",
-            kind="entity",
-            task_id=number,
-            decode=decode,
-            on_cancel=execution.cancel_call,
-        )
-        if execution.command(EntityCalled(number, id.instance_id, operation, text, arity)):
-            execution.expect_reply("entity", number, task)
+        execution, name = self._active(), f"{id.name}.{operation}"
+        execution.registry.check_size(input[0], f"the input of {name}")
+        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=name, kind="entity", decode=decode, on_cancel=execution.cancel_call)
+        command = ev.EntityCalled(execution.next_number("entity"), id.instance_id, operation, *input)
+        task.task_id = execution.call("entity", command, task)
         return task
+
+    def _signal_entity(self, id: EntityId, operation: str, input: tuple[str | None, int]) -> None:
+        execution = self._active()
+        execution.registry.check_size(input[0], f"the input of {id.name}.{operation}")
+        execution.command(ev.EntitySignaled(execution.next_number("entity"), id.instance_id, operation, *input))
 
     # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def set_custom_status(self, status: Any) -> None:
         """A value that clients see on the instance while it runs; written with this turn's commit."""
         execution = self._active()
-        text = execution.registry.encode_any(status)
-        execution.registry.check_size(text, "the custom status")
-        execution.set_custom_status(text)
+        execution.set_custom_status(execution.registry.check_size(execution.registry.encode_any(status), "the custom status"))
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> None:
         """When this function returns, start again from the top with these arguments and an empty history. Events that nobody waited for are
         carried over, in order."""
         execution = self._active()
-        text, arity = execution.orchestrator.encode(args, kwargs)
-        execution.registry.check_size(text, f"the input of {execution.name!r}")
-        execution.continue_as_new(text, arity)
+        execution.continue_as_new(*self._encode(execution.orchestrator, args, kwargs))
 
     def _active(self) -> Execution:
         execution = self._execution
@@ -363,6 +333,11 @@ class OrchestrationContext:
                 f"a context of orchestrator {execution.name!r} ({execution.instance_id!r}) was used outside of its own turns; ctx works only in that orchestrator and the coroutines it awaits"
             )
         return execution
+
+
+def _check_event_name(name: str) -> None:
+    if not name:
+        raise ValueError("an event name must not be empty")
 
 
 def _check_options(retry: Any, timeout: Any, tags: Any = None) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 from durable_core.events import EventRaised
 from durable_core.replay.futures import DurableTask
 
-__all__ = ["ExternalEvents"]
-
 
 class ExternalEvents:
     """Names are compared case-insensitively."""

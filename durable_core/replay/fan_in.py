@@ -10,8 +10,6 @@ from durable_core.errors import OutsideOrchestratorError
 from durable_core.replay.futures import DurableTask
 from durable_core.replay.loop import DeterministicLoop
 
-__all__ = ["when_all", "when_any"]
-
 T = TypeVar("T")
 T1 = TypeVar("T1")
 T2 = TypeVar("T2")

@@ -19,8 +19,6 @@ from durable_core.events import CommandKind
 if TYPE_CHECKING:
     from durable_core.replay.loop import DeterministicLoop
 
-__all__ = ["DeterministicFuture", "DeterministicTask", "DurableTask", "order_gather_futures"]
-
 R = TypeVar("R")
 Decoder = Callable[[str | None], Any]
 

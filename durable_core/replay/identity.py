@@ -6,8 +6,6 @@ import hashlib
 import random
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-__all__ = ["derived_uuid", "hash_salt", "seeded_random"]
-
 
 def derived_uuid(instance_id: str, execution_id: str, counter: int) -> UUID:
     return uuid5(NAMESPACE_OID, f"{instance_id}\x1f{execution_id}\x1f{counter}")

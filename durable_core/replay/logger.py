@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-__all__ = ["ReplaySafeLogger"]
-
 
 class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):
     """Records carry ``instance_id`` and ``orchestrator``. A line is logged again if the process dies between the line and the commit of its

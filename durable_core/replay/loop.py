@@ -26,11 +26,9 @@ from types import FrameType
 from typing import Any, NoReturn, Protocol, TypeVarTuple
 
 from durable_core.errors import ForbiddenInOrchestratorError
+from durable_core.events import CommandKind
 from durable_core.replay.futures import DeterministicFuture, DeterministicTask, order_gather_futures
 from durable_core.replay.source import user_line
-
-__all__ = ["DeterministicLoop", "LoopHost", "TimerHandle", "new_loop"]
-
 
 Ts = TypeVarTuple("Ts")
 
@@ -47,8 +45,8 @@ class LoopHost(Protocol):
         """No further step may run: the execution has a problem."""
         ...
 
-    def start_loop_timer(self, due_us: int, handle: TimerHandle) -> int: ...
-    def cancel_loop_timer(self, timer_id: int) -> None: ...
+    def start_timer(self, due_us: int, waiter: TimerHandle) -> int: ...
+    def cancel_command(self, kind: CommandKind, id: int) -> None: ...
     def report(self, context: dict[str, Any]) -> None:
         """asyncio's exception handler context."""
 
@@ -58,6 +56,10 @@ class TimerHandle(asyncio.TimerHandle):
 
     __slots__ = ("timer_id",)
     timer_id: int
+    _loop: DeterministicLoop
+
+    def fire(self) -> None:
+        self._loop._ready.append(self)
 
 
 async def _await(future: asyncio.Future[Any]) -> Any:
@@ -108,17 +110,14 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             return self.call_soon(callback, *args, context=context)
         due_us = self.now_us + max(1, round(min(delay, _LONGEST_S) * 1e6))
         handle = TimerHandle((due_us - self.start_us) / 1e6, callback, args, self, context)
-        handle.timer_id = self.host.start_loop_timer(due_us, handle)
+        handle.timer_id = self.host.start_timer(due_us, handle)
         return handle
 
     def call_at(self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
         return self.call_later(when - self.time(), callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
-        self.host.cancel_loop_timer(handle.timer_id)
-
-    def timer_fired(self, handle: TimerHandle) -> None:
-        self._ready.append(handle)
+        self.host.cancel_command("timer", handle.timer_id)
 
     def create_future(self) -> Any:
         return DeterministicFuture(loop=self)
@@ -227,13 +226,13 @@ def new_loop(host: LoopHost, salt: int) -> DeterministicLoop:
     return loop(host, salt)  # type: ignore[no-any-return]
 
 
-def _forbidden(name: str) -> Callable[..., Any]:
+def _forbidden(what: str) -> Callable[..., Any]:
     def refuse(self: DeterministicLoop, *args: Any, **kwargs: Any) -> NoReturn:
         for argument in (*args, *kwargs.values()):
             if asyncio.iscoroutine(argument):
                 argument.close()
         self._forbid(
-            _FORBIDDEN[name],
+            what,
             "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)",
         )
 
@@ -241,40 +240,24 @@ def _forbidden(name: str) -> Callable[..., Any]:
 
 
 _FORBIDDEN = {
-    "run_in_executor": "a thread or executor (asyncio.to_thread, run_in_executor)",
-    "set_default_executor": "an executor",
-    "call_soon_threadsafe": "a call from another thread (call_soon_threadsafe)",
-    "getaddrinfo": "a name look-up",
-    "getnameinfo": "a name look-up",
-    "create_connection": "a network connection",
-    "create_server": "a server",
-    "create_datagram_endpoint": "a datagram endpoint",
-    "create_unix_connection": "a socket connection",
-    "create_unix_server": "a server",
-    "connect_accepted_socket": "a socket",
-    "start_tls": "a TLS connection",
-    "sendfile": "sending a file",
-    "connect_read_pipe": "a pipe",
-    "connect_write_pipe": "a pipe",
-    "subprocess_exec": "a subprocess",
-    "subprocess_shell": "a subprocess",
-    "sock_recv": "a socket",
-    "sock_recv_into": "a socket",
-    "sock_recvfrom": "a socket",
-    "sock_sendall": "a socket",
-    "sock_sendto": "a socket",
-    "sock_connect": "a socket",
-    "sock_accept": "a socket",
-    "sock_sendfile": "a socket",
-    "add_reader": "watching a file descriptor",
-    "remove_reader": "watching a file descriptor",
-    "add_writer": "watching a file descriptor",
-    "remove_writer": "watching a file descriptor",
-    "add_signal_handler": "a signal handler",
-    "remove_signal_handler": "a signal handler",
-    "run_forever": "running a loop",
-    "run_until_complete": "running a loop",
-    "stop": "stopping the loop",
+    "a thread or executor (asyncio.to_thread, run_in_executor)": "run_in_executor",
+    "an executor": "set_default_executor",
+    "a call from another thread (call_soon_threadsafe)": "call_soon_threadsafe",
+    "a name look-up": "getaddrinfo getnameinfo",
+    "a network connection": "create_connection",
+    "a server": "create_server create_unix_server",
+    "a datagram endpoint": "create_datagram_endpoint",
+    "a socket connection": "create_unix_connection",
+    "a socket": "connect_accepted_socket sock_recv sock_recv_into sock_recvfrom sock_sendall sock_sendto sock_connect sock_accept sock_sendfile",
+    "a TLS connection": "start_tls",
+    "sending a file": "sendfile",
+    "a pipe": "connect_read_pipe connect_write_pipe",
+    "a subprocess": "subprocess_exec subprocess_shell",
+    "watching a file descriptor": "add_reader remove_reader add_writer remove_writer",
+    "a signal handler": "add_signal_handler remove_signal_handler",
+    "running a loop": "run_forever run_until_complete",
+    "stopping the loop": "stop",
 }
-for _name in _FORBIDDEN:
-    setattr(DeterministicLoop, _name, _forbidden(_name))
+for _what, _methods in _FORBIDDEN.items():
+    for _method in _methods.split():
+        setattr(DeterministicLoop, _method, _forbidden(_what))

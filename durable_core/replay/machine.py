@@ -15,41 +15,20 @@ Three states matter besides "running":
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
 from attrs import frozen
 
+from durable_core import events as ev
 from durable_core.actions import Ending, Turn
-from durable_core.definitions import BoundOrchestrator, Registry
+from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.definitions.registry import Callee, Registry
 from durable_core.errors import NonDeterminismError, OrchestrationStuckError, ReplayError, TurnTooLongError
-from durable_core.events import (
-    COMMAND_EVENTS,
-    CommandCancelled,
-    CommandEvent,
-    CommandKind,
-    EntityOperationCompleted,
-    EntityOperationFailed,
-    Event,
-    EventRaised,
-    ExecutionCompleted,
-    ExecutionContinuedAsNew,
-    ExecutionFailed,
-    ExecutionResumed,
-    ExecutionStarted,
-    ExecutionSuspended,
-    ExecutionTerminated,
-    MessageEvent,
-    SubOrchestrationCompleted,
-    SubOrchestrationFailed,
-    TaskCompleted,
-    TaskFailed,
-    TimerCreated,
-    TimerFired,
-)
 from durable_core.failures import describe
 from durable_core.replay.calls import TimerWaiter, Waiter
 from durable_core.replay.closing import close_loop
@@ -57,17 +36,15 @@ from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.external_events import ExternalEvents
 from durable_core.replay.futures import DurableTask
 from durable_core.replay.identity import hash_salt
-from durable_core.replay.loop import DeterministicLoop, TimerHandle, new_loop
+from durable_core.replay.loop import new_loop
 from durable_core.replay.matching import Expected, mismatch_message
 from durable_core.replay.source import await_line, user_line
 from durable_core.retry import LATEST_US
 
-__all__ = ["LOGIC_VERSION", "Execution", "Limits"]
-
 LOGIC_VERSION = 1
 """Raised when a change of the engine makes the same code issue its commands in another order."""
 
-_COMMANDS = frozenset(COMMAND_EVENTS)
+_KINDS: tuple[ev.CommandKind, ...] = get_args(ev.CommandKind)
 _logger = logging.getLogger("durable_core.orchestrator")
 
 
@@ -81,25 +58,12 @@ class Limits:
     """``ctx.continue_as_new_suggested`` turns True at a history of this many events."""
 
 
-class _LoopTimer:
-    """A timer that asyncio asked for (sleep, timeout, wait_for)."""
-
-    __slots__ = ("handle", "loop")
-
-    def __init__(self, loop: DeterministicLoop, handle: TimerHandle) -> None:
-        self.loop = loop
-        self.handle = handle
-
-    def fire(self) -> None:
-        self.loop.timer_fired(self.handle)
-
-
 class Execution:
     """``python`` is the running interpreter's ``major.minor``; it is recorded with a history's first event (see ``ExecutionStarted``)."""
 
     def __init__(
         self,
-        orchestrator: BoundOrchestrator,
+        orchestrator: Callee[Orchestrator[..., Any]],
         registry: Registry,
         instance_id: str,
         execution_id: str,
@@ -113,7 +77,7 @@ class Execution:
         self.instance_id = instance_id
         self.execution_id = execution_id
         self.limits = limits or Limits()
-        self.started: ExecutionStarted | None = None
+        self.started: ev.ExecutionStarted | None = None
         self.problem: ReplayError | None = None
         self.ending: Ending | None = None
         self.suspended = False
@@ -126,28 +90,27 @@ class Execution:
         self._base_context = contextvars.Context()
         self._root: Any = None
         self._expected: Expected | None = None
-        self._events: list[Event] = []
+        self._events: list[ev.Event] = []
         self._turn_commands = 0
-        self._numbers: dict[CommandKind, int] = {"task": 0, "child": 0, "timer": 0, "entity": 0}
-        self._waiters: dict[CommandKind, dict[int, Waiter]] = {"task": {}, "child": {}, "entity": {}}
-        self._timers: dict[int, TimerWaiter] = {}
-        self._children: dict[int, str] = {}
-        self._unknown_activities: dict[int, str] = {}
+        self._numbers: dict[ev.CommandKind, int] = dict.fromkeys(_KINDS, 0)
+        # By kind and number, what is outstanding: who is told of its end, and what to remember of it until then.
+        self._waiters: dict[ev.CommandKind, dict[int, Any]] = {kind: {} for kind in _KINDS}
+        self._notes: dict[ev.CommandKind, dict[int, str]] = {kind: {} for kind in _KINDS}
         self._unawaited: list[Any] = []
         self._custom_status: str | None = None
         self._next_input: tuple[str | None, int] | None = None
 
     # ── what the world does to it ─────────────────────────────────────────────────────────────────────────────
 
-    def replay(self, history: Iterable[Event]) -> Iterator[None]:
+    def replay(self, history: Iterable[ev.Event]) -> Iterator[None]:
         """Apply a recorded history, holding the code against it. Yields after each message, so that the caller can let others run; stops at
         a problem."""
         message: Any = None
-        commands: list[tuple[int, CommandEvent]] = []
+        commands: list[tuple[int, ev.CommandEvent]] = []
         position = -1
         for position, event in enumerate(history):
-            if type(event) in _COMMANDS:
-                commands.append((position, event))  # type: ignore[arg-type]
+            if isinstance(event, ev.CommandEvent):
+                commands.append((position, event))
                 continue
             if message is not None:
                 self._reapply(message, commands)
@@ -161,7 +124,7 @@ class Execution:
         self._warn_of_unawaited()  # before the turn in which it was said already is forgotten
         self._expected = None
 
-    def _reapply(self, message: MessageEvent, commands: list[tuple[int, CommandEvent]]) -> None:
+    def _reapply(self, message: ev.MessageEvent, commands: list[tuple[int, ev.CommandEvent]]) -> None:
         expected = self._expected = Expected.of(commands)
         self.history_length += 1
         self._base_context.run(self._apply, message)
@@ -169,7 +132,7 @@ class Execution:
         if recorded is not None and self.problem is None:
             self._mismatch(position, recorded, None)
 
-    def apply(self, message: MessageEvent) -> None:
+    def apply(self, message: ev.MessageEvent) -> None:
         """Apply one new message: it and the commands that it causes become part of the next ``take_turn``."""
         if self.ending is None and self.problem is None:
             self.history_length += 1
@@ -182,7 +145,7 @@ class Execution:
         if self.problem is not None:
             raise self.problem
         self._warn_of_unawaited()
-        turn = Turn(tuple(self._events), self._custom_status, self.ending, tuple(dict.fromkeys(self._unknown_activities.values())))
+        turn = Turn(tuple(self._events), self._custom_status, self.ending, tuple(dict.fromkeys(self._notes["task"].values())))
         self._events.clear()
         self._custom_status = None
         self._turn_commands = 0
@@ -199,7 +162,7 @@ class Execution:
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _apply(self, message: MessageEvent) -> None:
+    def _apply(self, message: ev.MessageEvent) -> None:
         loop = self.loop
         if message.at_us > loop.now_us:
             loop.now_us = message.at_us
@@ -216,41 +179,45 @@ class Execution:
         if root is not None and root.done() and self.problem is None:
             self._finish(root)
 
-    def _on_started(self, message: ExecutionStarted) -> None:
+    def _on_started(self, message: ev.ExecutionStarted) -> None:
         self.started = message
         self.loop.start_us = self.loop.now_us
         for event in message.carried:
             self.external_events.raised(event)
-        self._root = self.loop.create_task(self.orchestrator.start(self.context, message.input, message.arity), name="orchestrator")
+        self._root = self.loop.create_task(self._start(message), name="orchestrator")
 
-    def _on_completed(self, kind: CommandKind, id: int, result: str | None) -> None:
-        waiter = self._waiters[kind].pop(id, None)
-        if waiter is not None:
-            self._answered(kind, id)
-            waiter.succeed(result)
+    async def _start(self, message: ev.ExecutionStarted) -> Any:
+        """Arguments that cannot be decoded fail the orchestrator."""
+        return await self.orchestrator.fn(self.context, *self.orchestrator.decode(message.input, message.arity))
 
-    def _on_failed(self, kind: CommandKind, id: int, message: TaskFailed | SubOrchestrationFailed | EntityOperationFailed) -> None:
-        waiter = self._waiters[kind].pop(id, None)
+    def _on_completed(self, message: ev.Completion) -> None:
+        waiter = self._settled(message.kind, message.id)
         if waiter is not None:
-            self._answered(kind, id)
+            waiter.succeed(message.result)
+
+    def _on_failed(self, message: ev.Failure) -> None:
+        waiter = self._settled(message.kind, message.id)
+        if waiter is not None:
             waiter.fail(message.failure)
 
-    def _answered(self, kind: CommandKind, id: int) -> None:
-        if kind == "child":
-            self._children.pop(id, None)
-        elif self._unknown_activities and kind == "task":
-            self._unknown_activities.pop(id, None)
-
-    def _on_timer(self, message: TimerFired) -> None:
+    def _on_timer(self, message: ev.TimerFired) -> None:
         self.loop.now_us = max(self.loop.now_us, message.due_us)
-        waiter = self._timers.pop(message.id, None)
+        waiter = self._settled("timer", message.id)
         if waiter is not None:
             waiter.fire()
 
-    def _on_suspended(self, suspended: bool) -> None:
-        self.suspended = suspended
+    def _settled(self, kind: ev.CommandKind, id: int) -> Any:
+        """Who waits for this command; nobody of a late answer to one that was given up."""
+        self._notes[kind].pop(id, None)
+        return self._waiters[kind].pop(id, None)
 
-    def _on_terminated(self, message: ExecutionTerminated) -> None:
+    def _on_event(self, message: ev.EventRaised) -> None:
+        self.external_events.raised(message)
+
+    def _on_suspended(self, message: ev.ExecutionSuspended | ev.ExecutionResumed) -> None:
+        self.suspended = type(message) is ev.ExecutionSuspended
+
+    def _on_terminated(self, message: ev.ExecutionTerminated) -> None:
         self.ending = message
         self._end_code()
 
@@ -268,12 +235,12 @@ class Execution:
     def replaying(self) -> bool:
         return self._expected is not None
 
-    def next_number(self, kind: CommandKind) -> int:
+    def next_number(self, kind: ev.CommandKind) -> int:
         """The id of the next command of this kind. Taken only after the command's arguments were encoded: a call that raises uses none."""
         number = self._numbers[kind] = self._numbers[kind] + 1
         return number
 
-    def command(self, command: CommandEvent) -> bool:
+    def command(self, command: ev.CommandEvent) -> bool:
         """Record a command, or hold it against the history. False: nothing was recorded and nothing will ever answer it."""
         if self.closing or self.problem is not None or self.ending is not None:
             return False
@@ -295,41 +262,31 @@ class Execution:
         self.history_length += 1
         return True
 
-    def expect_reply(self, kind: CommandKind, id: int, waiter: Waiter) -> None:
-        self._waiters[kind][id] = waiter
-
-    def note_child(self, id: int, instance_id: str) -> None:
-        self._children[id] = instance_id
-
-    def note_unknown_activity(self, id: int, name: str) -> None:
-        self._unknown_activities[id] = name
-
-    def start_timer(self, due_us: int, waiter: TimerWaiter) -> int:
-        number = self.next_number("timer")
-        if self.command(TimerCreated(number, min(due_us, LATEST_US))):
-            self._timers[number] = waiter
+    def call(self, kind: ev.CommandKind, command: Any, waiter: Waiter | TimerWaiter, note: str = "") -> int:
+        """Issue a command whose answer ``waiter`` is told, and give its number. ``note``: of a child its instance id, of an activity its name
+        if this engine does not know it."""
+        number: int = command.id
+        if self.command(command):
+            self._waiters[kind][number] = waiter
+            if note:
+                self._notes[kind][number] = note
         return number
 
-    def start_loop_timer(self, due_us: int, handle: TimerHandle) -> int:
-        return self.start_timer(due_us, _LoopTimer(self.loop, handle))
+    def start_timer(self, due_us: int, waiter: TimerWaiter) -> int:
+        return self.call("timer", ev.TimerCreated(self.next_number("timer"), min(due_us, LATEST_US)), waiter)
 
-    def cancel_loop_timer(self, timer_id: int) -> None:
-        self.cancel_command("timer", timer_id)
-
-    def cancel_command(self, kind: CommandKind, id: int) -> None:
+    def cancel_command(self, kind: ev.CommandKind, id: int) -> None:
         """At most one cancel a command, none for one that was answered."""
-        outstanding: dict[int, Any] = self._timers if kind == "timer" else self._waiters[kind]
-        if outstanding.pop(id, None) is not None:
-            if kind == "task":
-                self._unknown_activities.pop(id, None)
-            self.command(CommandCancelled(kind, id, self._children.pop(id, "") if kind == "child" else ""))
+        note = self._notes[kind].get(id, "")
+        if self._settled(kind, id) is not None:
+            self.command(ev.CommandCancelled(kind, id, note if kind == "child" else ""))
 
     def cancel_call(self, task: DurableTask[Any]) -> None:
         """What cancelling a call of one command does."""
         if task.kind is not None:
             self.cancel_command(task.kind, task.task_id)
 
-    def set_custom_status(self, text: str) -> None:
+    def set_custom_status(self, text: str | None) -> None:
         if self._expected is None and not self.closing:
             self._custom_status = text
 
@@ -345,46 +302,36 @@ class Execution:
             self.ending = ending
             self._end_code()
 
-    def _ending_of(self, root: Any) -> ExecutionCompleted | ExecutionFailed | ExecutionContinuedAsNew:
+    def _ending_of(self, root: Any) -> ev.ExecutionCompleted | ev.ExecutionFailed | ev.ExecutionContinuedAsNew:
         error = _cancelled_error() if root.cancelled() else root.exception()
         if error is not None and _is_out_of_memory(error):  # the process's trouble, not the orchestration's: the turn is given up
             raise error
         self._warn_of_unawaited()
         unawaited = tuple(describe(task._exception) for task in islice((task for task in self._unawaited if task._log_traceback), 100))
         if error is not None:
-            return ExecutionFailed(describe(error), unawaited)
+            return ev.ExecutionFailed(describe(error), unawaited)
         if self._next_input is not None:
-            return ExecutionContinuedAsNew(*self._next_input, self.external_events.buffered)
+            return ev.ExecutionContinuedAsNew(*self._next_input, self.external_events.buffered)
         try:
             result = self.registry.check_size(self.orchestrator.encode_result(root.result()), f"the result of orchestrator {self.name!r}")
-            return ExecutionCompleted(result, unawaited)
+            return ev.ExecutionCompleted(result, unawaited)
         except MemoryError:
             raise
         except Exception as unencodable:
-            return ExecutionFailed(describe(unencodable), unawaited)
+            return ev.ExecutionFailed(describe(unencodable), unawaited)
 
     # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _mismatch(self, position: int | None, recorded: CommandEvent | None, asked: CommandEvent | None) -> None:
-        self.problem = NonDeterminismError(
-            self.instance_id,
-            mismatch_message(
-                name=self.name,
-                instance_id=self.instance_id,
-                position=position,
-                recorded=recorded,
-                asked=asked,
-                line=user_line() if asked is not None else "",
-                started=self.started,
-                python=self._python,
-                logic=LOGIC_VERSION,
-            ),
-        )
+    def _mismatch(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent | None) -> None:
+        who = f"orchestrator {self.name!r} of instance {self.instance_id!r}"
+        recorded_on = (self.started.python, self.started.logic) if self.started is not None else ("", 0)
+        message = mismatch_message(who, position, recorded, asked, recorded_on, (self._python, LOGIC_VERSION))
+        self.problem = NonDeterminismError(self.instance_id, message)
 
     def _check_stuck(self) -> None:
         if self.problem is not None or self.ending is not None or self.closing or self._root is None:
             return
-        if self._timers or any(self._waiters.values()) or self.external_events.awaited:
+        if any(self._waiters.values()) or self.external_events.awaited:
             return
         lines = "; ".join(f"{task.get_name()} at {await_line(task.get_coro())}" for task in self.loop.tasks if not task.done())
         self.problem = OrchestrationStuckError(
@@ -418,8 +365,6 @@ class Execution:
 
 
 def _cancelled_error() -> BaseException:
-    import asyncio
-
     return asyncio.CancelledError("the orchestrator ended with CancelledError, although nobody terminated it")
 
 
@@ -427,17 +372,17 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, BaseExceptionGroup) and error.subgroup(MemoryError) is not None)
 
 
-_HANDLERS: dict[type[MessageEvent], Callable[[Execution, Any], None]] = {
-    ExecutionStarted: Execution._on_started,
-    TaskCompleted: lambda self, message: self._on_completed("task", message.id, message.result),
-    TaskFailed: lambda self, message: self._on_failed("task", message.id, message),
-    SubOrchestrationCompleted: lambda self, message: self._on_completed("child", message.id, message.result),
-    SubOrchestrationFailed: lambda self, message: self._on_failed("child", message.id, message),
-    EntityOperationCompleted: lambda self, message: self._on_completed("entity", message.id, message.result),
-    EntityOperationFailed: lambda self, message: self._on_failed("entity", message.id, message),
-    TimerFired: Execution._on_timer,
-    EventRaised: lambda self, message: self.external_events.raised(message),
-    ExecutionSuspended: lambda self, message: self._on_suspended(True),
-    ExecutionResumed: lambda self, message: self._on_suspended(False),
-    ExecutionTerminated: Execution._on_terminated,
+_HANDLERS: dict[type[ev.MessageEvent], Callable[[Execution, Any], None]] = {
+    ev.ExecutionStarted: Execution._on_started,
+    ev.TaskCompleted: Execution._on_completed,
+    ev.TaskFailed: Execution._on_failed,
+    ev.SubOrchestrationCompleted: Execution._on_completed,
+    ev.SubOrchestrationFailed: Execution._on_failed,
+    ev.EntityOperationCompleted: Execution._on_completed,
+    ev.EntityOperationFailed: Execution._on_failed,
+    ev.TimerFired: Execution._on_timer,
+    ev.EventRaised: Execution._on_event,
+    ev.ExecutionSuspended: Execution._on_suspended,
+    ev.ExecutionResumed: Execution._on_suspended,
+    ev.ExecutionTerminated: Execution._on_terminated,
 }

@@ -23,7 +23,9 @@ from durable_core.backend import (
     SendMessage,
 )
 from durable_core.codec import decode_events, encode_event
-from durable_core.definitions import EntityId, Orchestrator, Registry
+from durable_core.definitions.entity import EntityId
+from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
 from durable_core.events import Event, EventRaised, ExecutionResumed, ExecutionStarted, ExecutionSuspended, OperationRequested
 from durable_core.ids import check_instance_id
@@ -130,7 +132,7 @@ class DurableClient:
         callee = self._registry.orchestrator(fn)
         text, arity = callee.encode(args, kw)
         self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
-        instance_id = instance_id or callee.instance_id if instance_id != "" else ""
+        instance_id = instance_id or callee.definition.instance_id if instance_id != "" else ""
         instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
         decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
         start = encode_event(ExecutionStarted(callee.name, text, arity, tags=tags or {}))

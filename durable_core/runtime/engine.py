@@ -11,8 +11,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable_core.backend import Backend
 from durable_core.converter import DataConverter, JsonConverter
-from durable_core.definitions import Orchestrator, Registry
 from durable_core.definitions.activity import ActivityDecorator
+from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import EngineStateError, StoreUrlError
 from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.client import DurableClient

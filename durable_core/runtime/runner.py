@@ -19,7 +19,7 @@ from attrs import frozen
 
 from durable_core.backend import Backend, ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
 from durable_core.codec import encode_event
-from durable_core.definitions import Registry
+from durable_core.definitions.registry import Registry
 from durable_core.errors import ReplayError
 from durable_core.events import TaskCompleted, TaskFailed
 from durable_core.runtime.activities import TaskLease

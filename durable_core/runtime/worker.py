@@ -13,7 +13,7 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Backend, Claim, ClaimedTurn, CommitTurn, Selectors
-from durable_core.definitions import Registry
+from durable_core.definitions.registry import Registry
 from durable_core.errors import StoreError
 from durable_core.runtime.clock import HubClock
 from durable_core.runtime.committer import Committer

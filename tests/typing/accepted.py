@@ -22,7 +22,8 @@ from durable_core import (
     when_all,
     when_any,
 )
-from durable_core.definitions import AsyncActivity, Orchestrator, SyncActivity
+from durable_core.definitions.activity import AsyncActivity, SyncActivity
+from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.replay.entity_ref import EntityRef
 
 engine = DurableEngine()

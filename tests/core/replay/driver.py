@@ -26,7 +26,9 @@ from msgspec.structs import replace
 from durable_core.actions import Ending, Turn
 from durable_core.codec import decode_events, encode_events
 from durable_core.converter import JsonConverter
-from durable_core.definitions import ActivityContext, Orchestrator, Registry, orchestrator
+from durable_core.definitions.activity import ActivityContext
+from durable_core.definitions.orchestrator import Orchestrator, orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import FailureDetails
 from durable_core.events import (
     COMMAND_EVENTS,
@@ -259,10 +261,10 @@ class World:
     def _activity(self, event: TaskScheduled) -> str:
         bound = self.program.registry.activities[event.name]
         args = bound.decode(event.input, event.arity)
-        if bound.activity.takes_context:
+        if bound.definition.takes_context:
             args = (ActivityContext("", "", event.name, event.attempt, None), *args)  # type: ignore[arg-type]
         result = bound.fn(*args)
-        return bound.encode_result(_finished(result) if bound.activity.is_async else result)
+        return bound.encode_result(_finished(result) if bound.definition.is_async else result)
 
     def _child(self, event: SubOrchestrationStarted) -> str:
         args = self.program.registry.decode_arguments(event.input, event.arity)

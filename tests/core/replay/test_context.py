@@ -15,7 +15,9 @@ from uuid import UUID
 import pytest
 
 from durable_core.converter import JsonConverter
-from durable_core.definitions import Registry, activity, orchestrator
+from durable_core.definitions.activity import activity
+from durable_core.definitions.orchestrator import orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import OrchestrationStuckError, TaskFailedError, TaskTimeoutError, TurnTooLongError
 from durable_core.events import (
     CommandCancelled,

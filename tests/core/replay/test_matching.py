@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from durable_core.definitions import Orchestrator
 from durable_core.definitions.entity import EntityId
-from durable_core.definitions.orchestrator import make_orchestrator
+from durable_core.definitions.orchestrator import Orchestrator, make_orchestrator
 from durable_core.errors import NonDeterminismError
 from durable_core.events import (
     CommandCancelled,
