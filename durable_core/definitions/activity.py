@@ -8,7 +8,7 @@ from asyncio import events
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack, overload
 
 import attrs
 
@@ -20,6 +20,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Executor = Literal["thread", "process"]
+
+
+class _Options(TypedDict, total=False):
+    retry: RetryPolicy | None
+    timeout: timedelta | None
 
 
 @attrs.define
@@ -55,21 +60,10 @@ class Activity(Definition, Generic[P, R]):
     """
 
     kind = "activity"
+    retry: RetryPolicy | None = None
+    timeout: timedelta | None = None
     tags: dict[str, str] | None = None
-
-    def __init__(
-        self,
-        fn: Callable[..., Any],
-        name: str,
-        *,
-        retry: RetryPolicy | None = None,
-        timeout: timedelta | None = None,
-        executor: Executor = "thread",
-    ) -> None:
-        super().__init__(fn, name)
-        self.retry = retry
-        self.timeout = timeout
-        self.executor: Executor = executor
+    executor: Executor = "thread"
 
     @cached_property
     def takes_context(self) -> bool:
@@ -110,12 +104,7 @@ class SyncActivity(Activity[P, R]):
 
 
 def make_activity(
-    fn: Callable[..., Any],
-    *,
-    name: str | None = None,
-    retry: RetryPolicy | None = None,
-    timeout: timedelta | None = None,
-    executor: Executor = "thread",
+    fn: Callable[..., Any], *, name: str | None = None, executor: Executor = "thread", **options: Unpack[_Options]
 ) -> Activity[..., Any]:
     """Raises ``RegistrationError`` for what cannot be an activity."""
     if inspect.isclass(fn) or not hasattr(fn, "__call__"):  # noqa: B004  # a type checker knows that it is callable; a user may not
@@ -131,7 +120,7 @@ def make_activity(
             f"activity {name!r}: executor='process' needs a plain def at module level without ActivityContext, so that another process can import it"
         )
     kind = AsyncActivity if is_async else SyncActivity
-    return kind(fn, name, retry=retry, timeout=timeout, executor=executor)
+    return kind(fn, name)._with(executor=executor, **options)
 
 
 class _AnyFirst:

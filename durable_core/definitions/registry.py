@@ -7,19 +7,20 @@ that forward references to later classes work.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import cached_property
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from durable_core.converter import DataConverter, compiled
-from durable_core.definitions.activity import Activity, make_activity
+from durable_core.definitions.activity import Activity
 from durable_core.definitions.definition import Definition
-from durable_core.definitions.entity import EntityDefinition, Operation, definition_of, make_entity
-from durable_core.definitions.orchestrator import Orchestrator, make_orchestrator
+from durable_core.definitions.entity import EntityDefinition, Operation, definition_of
+from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import NotRegisteredError, PayloadError, PayloadTooLargeError, RegistrationError
 from durable_core.parameters import Parameters, decode_untyped, encode_untyped
 
+T = TypeVar("T")
 D = TypeVar("D", bound=Definition)
 
 
@@ -85,6 +86,7 @@ class BoundEntity:
     def __init__(self, definition: EntityDefinition, converter: DataConverter) -> None:
         self.definition = definition
         self.name = definition.name
+        self.fn = definition.cls
         self._converter = converter
         self._operations = {name: Callee(operation, converter) for name, operation in definition.operations.items()}
 
@@ -136,9 +138,10 @@ class Registry:
 
     # ── registering ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def add(self, definition: Any) -> None:
+    def add(self, definition: T) -> T:
         """An activity, orchestrator or entity class; or a module, all of whose definitions are added. A plain ``async def`` or ``def`` is
         refused: decorate it."""
+        entity = definition if isinstance(definition, EntityDefinition) else definition_of(definition)
         if isinstance(definition, ModuleType):
             found = [value for value in vars(definition).values() if isinstance(value, Activity | Orchestrator) or definition_of(value)]
             if not found:
@@ -146,40 +149,24 @@ class Registry:
             for value in found:
                 self.add(value)
         elif isinstance(definition, Activity):
-            self._add(self.activities, Callee(definition, self.converter), definition.fn)
+            self._add(self.activities, Callee(definition, self.converter))
         elif isinstance(definition, Orchestrator):
-            self._add(self.orchestrators, Callee(definition, self.converter), definition.fn)
-        elif entity := definition_of(definition):
-            self._add(self.entities, BoundEntity(entity, self.converter), definition)
+            self._add(self.orchestrators, Callee(definition, self.converter))
+        elif entity is not None:
+            self._add(self.entities, BoundEntity(entity, self.converter))
         else:
             raise RegistrationError(f"cannot register {definition!r}: decorate it with @activity, @orchestrator or @entity first")
-
-    def add_activity(self, fn: Callable[..., Any], **options: Any) -> Activity[..., Any]:
-        activity = make_activity(fn, **options)
-        self.add(activity)
-        return activity
-
-    def add_orchestrator(self, fn: Callable[..., Coroutine[Any, Any, Any]], *, name: str | None = None) -> Orchestrator[..., Any]:
-        orchestrator = make_orchestrator(fn, name=name)
-        self.add(orchestrator)
-        return orchestrator
-
-    def add_entity(self, cls: type, *, name: str | None = None) -> EntityDefinition:
-        definition = make_entity(cls, name=name)
-        self._add(self.entities, BoundEntity(definition, self.converter), cls)
         return definition
 
-    def _add(self, table: dict[str, Any], bound: Callee[Any] | BoundEntity, code: Any) -> None:
+    def _add(self, table: dict[str, Any], bound: Callee[Any] | BoundEntity) -> None:
         taken = table.get(bound.name)
         if taken is None:
             if isinstance(bound, Callee):
                 _ = bound.parameters  # refuses signatures that cannot travel, now rather than at the first call
             table[bound.name] = bound
-            return
-        other = taken.definition.cls if isinstance(taken, BoundEntity) else taken.fn
-        if other is not code:
+        elif taken.fn is not bound.fn:
             raise RegistrationError(
-                f"the name {bound.name!r} is taken by {other.__module__}.{other.__qualname__}; names must be unique, since they are what a history remembers: pass name=... to one of them"
+                f"the name {bound.name!r} is taken by {taken.fn.__module__}.{taken.fn.__qualname__}; names must be unique, since they are what a history remembers: pass name=... to one of them"
             )
 
     # ── looking up ────────────────────────────────────────────────────────────────────────────────────────────

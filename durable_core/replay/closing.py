@@ -71,28 +71,25 @@ def _close_by_force(loop: DeterministicLoop, coroutine: Any, what: str) -> None:
     # dropping it would run it again.
     running = [generator for generator in loop.generators if getattr(generator, "ag_running", False)]
     parts = [part for root in (coroutine, *running) for part in await_chain(root)]
-    outer = loop.enter()
     try:
-        coroutine.close()
+        with loop:
+            coroutine.close()
     except BaseException as error:  # a coroutine that yields in its finally, or raises: both are told of, neither may stop the engine
         _keep(parts, f"{what}: code", error)
-    finally:
-        loop.leave(outer)
 
 
 def _close_generator(loop: DeterministicLoop, generator: Any, what: str) -> None:
     if generator.ag_frame is None or generator.ag_running:
         return
-    outer = loop.enter()
+    why: object = "it awaits in its finally"
     try:
-        generator.aclose().__await__().send(None)
-        _keep([generator], f"{what}: async generator {generator.__qualname__}", "it awaits in its finally")
+        with loop:
+            generator.aclose().__await__().send(None)
     except (StopIteration, StopAsyncIteration):
-        pass
+        return
     except BaseException as error:
-        _keep([generator], f"{what}: async generator {generator.__qualname__}", error)
-    finally:
-        loop.leave(outer)
+        why = error
+    _keep([generator], f"{what}: async generator {generator.__qualname__}", why)
 
 
 def _keep(parts: list[Any], what: str, why: object) -> None:

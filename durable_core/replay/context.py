@@ -181,7 +181,7 @@ class OrchestrationContext:
         if retry is None:
             task.task_id = schedule(1, task)
         else:
-            task.on_cancel(RetryingCall(execution, kind, retry, task, schedule).cancel)
+            task.on_cancel = RetryingCall(execution, kind, retry, task, schedule).cancel
         limit_duration(execution, task, timeout, f"{callee.name!r}")
         return task
 

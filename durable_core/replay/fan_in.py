@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import events
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar, overload
@@ -53,10 +54,10 @@ def when_all(*tasks: Any) -> Any:
     def finish() -> None:
         if outer.done():
             return
-        for future in futures:
-            if future.cancelled() or future.exception() is not None:
-                outer.set_exception(_failure(future))
-                return
+        failed = next((future for future in futures if future.cancelled() or future.exception() is not None), None)
+        if failed is not None:
+            outer.set_exception(asyncio.CancelledError() if failed.cancelled() else failed.exception())
+            return
         results = [future.result() for future in futures]
         outer.set_result(tuple(results) if as_tuple else results)
 
@@ -73,14 +74,6 @@ def when_all(*tasks: Any) -> Any:
     if not futures:
         finish()
     return outer
-
-
-def _failure(future: Any) -> BaseException:
-    if future.cancelled():
-        import asyncio
-
-        return asyncio.CancelledError()
-    return future.exception()  # type: ignore[no-any-return]
 
 
 @overload

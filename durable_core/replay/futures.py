@@ -23,12 +23,9 @@ R = TypeVar("R")
 Decoder = Callable[[str | None], Any]
 
 
-class DeterministicFuture(asyncio.Future[Any]):
-    __slots__ = ("_order",)
-
-    def __init__(self, *, loop: DeterministicLoop) -> None:
-        self._order = loop.next_order()
-        super().__init__(loop=loop)
+class _Ordered:
+    __slots__ = ()
+    _order: int
 
     def __hash__(self) -> int:
         return self._order
@@ -36,7 +33,15 @@ class DeterministicFuture(asyncio.Future[Any]):
     __eq__ = object.__eq__
 
 
-class DeterministicTask(asyncio.Task[Any]):
+class DeterministicFuture(_Ordered, asyncio.Future[Any]):
+    __slots__ = ("_order",)
+
+    def __init__(self, *, loop: DeterministicLoop) -> None:
+        self._order = loop.next_order()
+        super().__init__(loop=loop)
+
+
+class DeterministicTask(_Ordered, asyncio.Task[Any]):
     """``wraps`` is the future that the task was made to await, if it was made of one. ``collectors`` counts the gathers, waits and groups
     that will look at how it ended."""
 
@@ -58,11 +63,6 @@ class DeterministicTask(asyncio.Task[Any]):
         removed = asyncio.Task.remove_done_callback(self, fn)
         self.collectors -= removed * _is_collector(fn)
         return removed
-
-    def __hash__(self) -> int:
-        return self._order
-
-    __eq__ = object.__eq__
 
 
 def _is_collector(callback: Any) -> bool:
@@ -99,7 +99,7 @@ class DurableTask(_DurableTaskBase[R]):
     leave no command).
     """
 
-    __slots__ = ("_decode", "_on_cancel", "kind", "name", "task_id")
+    __slots__ = ("_decode", "kind", "name", "on_cancel", "task_id")
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class DurableTask(_DurableTaskBase[R]):
         self.kind: CommandKind | None = kind
         self.task_id = task_id
         self._decode = decode
-        self._on_cancel = on_cancel
+        self.on_cancel = on_cancel
         super().__init__(loop=loop)
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -125,13 +125,10 @@ class DurableTask(_DurableTaskBase[R]):
         self.give_up()
         return super().cancel(msg=msg)
 
-    def on_cancel(self, callback: Callable[[DurableTask[Any]], None]) -> None:
-        self._on_cancel = callback
-
     def give_up(self) -> None:
         """Take back what is outstanding for this call."""
-        if self._on_cancel is not None:
-            self._on_cancel(self)
+        if self.on_cancel is not None:
+            self.on_cancel(self)
 
     if not TYPE_CHECKING:
 
@@ -184,9 +181,7 @@ def _gathering_hash(future: Any) -> int:
     loop = future.get_loop()
     if not hasattr(loop, "next_order"):
         return object.__hash__(future)
-    order: int | None = getattr(future, "_order", None)  # not __dict__: futures of the C class have one but do not show it
-    if order is not None:
-        return order
-    fresh: int = loop.next_order()
-    future._order = fresh
-    return fresh
+    if not hasattr(future, "_order"):  # not __dict__: futures of the C class have one but do not show it
+        future._order = loop.next_order()
+    order: int = future._order
+    return order

@@ -23,32 +23,18 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
 from types import FrameType
-from typing import Any, NoReturn, Protocol, TypeVarTuple
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
 
 from durable_core.errors import ForbiddenInOrchestratorError
-from durable_core.events import CommandKind
 from durable_core.replay.futures import DeterministicFuture, DeterministicTask, order_gather_futures
 from durable_core.replay.source import user_line
+
+if TYPE_CHECKING:
+    from durable_core.replay.machine import Execution
 
 Ts = TypeVarTuple("Ts")
 
 _LONGEST_S = 1e12  # more than all time that a datetime knows; beyond it floats overflow on the way to microseconds
-
-
-class LoopHost(Protocol):
-    """What the loop asks of the machine that owns it."""
-
-    name: str
-
-    @property
-    def stopped(self) -> bool:
-        """No further step may run: the execution has a problem."""
-        ...
-
-    def start_timer(self, due_us: int, waiter: TimerHandle) -> int: ...
-    def cancel_command(self, kind: CommandKind, id: int) -> None: ...
-    def report(self, context: dict[str, Any]) -> None:
-        """asyncio's exception handler context."""
 
 
 class TimerHandle(asyncio.TimerHandle):
@@ -71,13 +57,14 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     is_orchestrator_loop = True
 
-    def __init__(self, host: LoopHost, salt: int) -> None:
+    def __init__(self, host: Execution, salt: int) -> None:
         order_gather_futures()
         self.host = host
         self._salt = salt
         self._ordered = 0
         self._ready: deque[asyncio.Handle] = deque()
         self._closed = False
+        self._outer: list[tuple[Any, Any]] = []
         self.now_us = 0
         self.start_us = 0
         # Insertion-ordered: closing cancels the newest first. Generators are held strongly, so that none is finalised by the garbage
@@ -160,8 +147,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         The bound is for one drain, that is for one message: a bound for several would depend on how they were batched.
         """
         ready, host, steps = self._ready, self.host, 0
-        outer = self.enter()
-        try:
+        with self:
             while ready and not host.stopped:
                 handle = ready.popleft()
                 if not handle._cancelled:
@@ -169,20 +155,17 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                         return False
                     steps += 1
                     handle._run()
-        finally:
-            self.leave(outer)
         return True
 
-    def enter(self) -> tuple[Any, Any]:
-        """User code may run from here: this is the running loop, and async generators are ours. Returns what ``leave`` puts back for the
+    def __enter__(self) -> None:
+        """User code may run from here: this is the running loop, and async generators are ours, until ``__exit__`` gives both back to the
         host."""
-        outer = (events._get_running_loop(), sys.get_asyncgen_hooks())
+        self._outer.append((events._get_running_loop(), sys.get_asyncgen_hooks()))
         events._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=self.generators.append, finalizer=self._finalise)
-        return outer
 
-    def leave(self, outer: tuple[Any, Any]) -> None:
-        loop, hooks = outer
+    def __exit__(self, *_error: object) -> None:
+        loop, hooks = self._outer.pop()
         sys.set_asyncgen_hooks(*hooks)
         events._set_running_loop(loop)
 
@@ -220,7 +203,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         raise ForbiddenInOrchestratorError(f"{what} is not possible in orchestrator {self.host.name!r} ({user_line()}): {instead}")
 
 
-def new_loop(host: LoopHost, salt: int) -> DeterministicLoop:
+def new_loop(host: Execution, salt: int) -> DeterministicLoop:
     """To type checkers the class looks abstract: the forbidden methods are set below, by table."""
     loop: Any = DeterministicLoop
     return loop(host, salt)  # type: ignore[no-any-return]

@@ -18,11 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, get_args
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from durable_core import events as ev
 from durable_core.actions import Ending, Turn
@@ -36,8 +36,8 @@ from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.external_events import ExternalEvents
 from durable_core.replay.futures import DurableTask
 from durable_core.replay.identity import hash_salt
-from durable_core.replay.loop import new_loop
-from durable_core.replay.matching import Expected, mismatch_message
+from durable_core.replay.loop import DeterministicLoop, new_loop
+from durable_core.replay.matching import Expected, mismatch_message, recorded_turns
 from durable_core.replay.source import await_line, user_line
 from durable_core.retry import LATEST_US
 
@@ -58,79 +58,63 @@ class Limits:
     """``ctx.continue_as_new_suggested`` turns True at a history of this many events."""
 
 
+@define(eq=False, repr=False)
 class Execution:
     """``python`` is the running interpreter's ``major.minor``; it is recorded with a history's first event (see ``ExecutionStarted``)."""
 
-    def __init__(
-        self,
-        orchestrator: Callee[Orchestrator[..., Any]],
-        registry: Registry,
-        instance_id: str,
-        execution_id: str,
-        *,
-        python: str = "",
-        limits: Limits | None = None,
-    ) -> None:
-        self.orchestrator = orchestrator
-        self.registry = registry
-        self.name = orchestrator.name
-        self.instance_id = instance_id
-        self.execution_id = execution_id
-        self.limits = limits or Limits()
-        self.started: ev.ExecutionStarted | None = None
-        self.problem: ReplayError | None = None
-        self.ending: Ending | None = None
-        self.suspended = False
-        self.closing = False
-        self.history_length = 0
-        self.loop = new_loop(self, hash_salt(execution_id))
+    orchestrator: Callee[Orchestrator[..., Any]]
+    registry: Registry
+    instance_id: str
+    execution_id: str
+    python: str = field(default="", kw_only=True)
+    limits: Limits = field(factory=Limits, kw_only=True)
+    name: str = field(init=False)
+    loop: DeterministicLoop = field(init=False)
+    context: OrchestrationContext = field(init=False)
+    external_events: ExternalEvents = field(init=False, factory=ExternalEvents)
+    started: ev.ExecutionStarted | None = field(init=False, default=None)
+    problem: ReplayError | None = field(init=False, default=None)
+    ending: Ending | None = field(init=False, default=None)
+    suspended: bool = field(init=False, default=False)
+    closing: bool = field(init=False, default=False)
+    history_length: int = field(init=False, default=0)
+    _root: Any = field(init=False, default=None)
+    _base_context: contextvars.Context = field(init=False, factory=contextvars.Context)
+    # While a message of the history is applied again: the commands that followed it.
+    _expected: Expected | None = field(init=False, default=None)
+    # What the next turn says.
+    _events: list[ev.Event] = field(init=False, factory=list)
+    _turn_commands: int = field(init=False, default=0)
+    _custom_status: str | None = field(init=False, default=None)
+    _next_input: tuple[str | None, int] | None = field(init=False, default=None)
+    # By kind: the last number, and by number what is outstanding: who is told of its end, and what is to be remembered of it until then.
+    _numbers: dict[ev.CommandKind, int] = field(init=False, factory=lambda: dict.fromkeys(_KINDS, 0))
+    _waiters: dict[ev.CommandKind, dict[int, Any]] = field(init=False, factory=lambda: {kind: {} for kind in _KINDS})
+    _notes: dict[ev.CommandKind, dict[int, str]] = field(init=False, factory=lambda: {kind: {} for kind in _KINDS})
+    _unawaited: list[Any] = field(init=False, factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.name = self.orchestrator.name
+        self.loop = new_loop(self, hash_salt(self.execution_id))
         self.context = OrchestrationContext(self)
-        self.external_events = ExternalEvents()
-        self._python = python
-        self._base_context = contextvars.Context()
-        self._root: Any = None
-        self._expected: Expected | None = None
-        self._events: list[ev.Event] = []
-        self._turn_commands = 0
-        self._numbers: dict[ev.CommandKind, int] = dict.fromkeys(_KINDS, 0)
-        # By kind and number, what is outstanding: who is told of its end, and what to remember of it until then.
-        self._waiters: dict[ev.CommandKind, dict[int, Any]] = {kind: {} for kind in _KINDS}
-        self._notes: dict[ev.CommandKind, dict[int, str]] = {kind: {} for kind in _KINDS}
-        self._unawaited: list[Any] = []
-        self._custom_status: str | None = None
-        self._next_input: tuple[str | None, int] | None = None
 
     # ── what the world does to it ─────────────────────────────────────────────────────────────────────────────
 
     def replay(self, history: Iterable[ev.Event]) -> Iterator[None]:
         """Apply a recorded history, holding the code against it. Yields after each message, so that the caller can let others run; stops at
         a problem."""
-        message: Any = None
-        commands: list[tuple[int, ev.CommandEvent]] = []
-        position = -1
-        for position, event in enumerate(history):
-            if isinstance(event, ev.CommandEvent):
-                commands.append((position, event))
-                continue
-            if message is not None:
-                self._reapply(message, commands)
-                yield
-                if self.problem is not None:
-                    return
-            message, commands = event, []
-        if message is not None:
-            self._reapply(message, commands)
+        for message, expected in recorded_turns(history):
+            self._expected = expected
+            self.history_length += 1
+            self._base_context.run(self._apply, message)
+            position, recorded = expected.first()
+            if recorded is not None and self.problem is None:
+                self._mismatch(position, recorded, None)
             yield
+            if self.problem is not None:
+                return
         self._warn_of_unawaited()  # before the turn in which it was said already is forgotten
         self._expected = None
-
-    def _reapply(self, message: ev.MessageEvent, commands: list[tuple[int, ev.CommandEvent]]) -> None:
-        expected = self._expected = Expected.of(commands)
-        self.history_length += 1
-        self._base_context.run(self._apply, message)
-        position, recorded = expected.first()
-        if recorded is not None and self.problem is None:
-            self._mismatch(position, recorded, None)
 
     def apply(self, message: ev.MessageEvent) -> None:
         """Apply one new message: it and the commands that it causes become part of the next ``take_turn``."""
@@ -158,7 +142,7 @@ class Execution:
 
     def _end_code(self) -> None:
         self.closing = True
-        close_loop(self.loop, f"orchestrator {self.name!r} of {self.instance_id!r}")
+        close_loop(self.loop, self._who)
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,60 +150,53 @@ class Execution:
         loop = self.loop
         if message.at_us > loop.now_us:
             loop.now_us = message.at_us
-        _HANDLERS[type(message)](self, message)
+        self._deliver(message)
         if self.ending is not None:
             return
         if not loop.drain(self.limits.steps_per_turn):
-            self.problem = TurnTooLongError(
-                self.instance_id,
-                f"one turn of orchestrator {self.name!r} of {self.instance_id!r} ran more than {self.limits.steps_per_turn} steps; "
+            self._give_up(
+                TurnTooLongError,
+                f"one turn of {self._who} ran more than {self.limits.steps_per_turn} steps; "
                 f"does a loop in it await nothing that takes time (asyncio.sleep(0))?",
             )
         root = self._root
         if root is not None and root.done() and self.problem is None:
             self._finish(root)
 
-    def _on_started(self, message: ev.ExecutionStarted) -> None:
-        self.started = message
-        self.loop.start_us = self.loop.now_us
-        for event in message.carried:
-            self.external_events.raised(event)
-        self._root = self.loop.create_task(self._start(message), name="orchestrator")
+    def _deliver(self, message: ev.MessageEvent) -> None:
+        """To whoever waits for it. Nobody waits for a late answer to a call that was given up."""
+        match message:
+            case ev.Completion():
+                if waiter := self._settled(message.kind, message.id):
+                    waiter.succeed(message.result)
+            case ev.Failure():
+                if waiter := self._settled(message.kind, message.id):
+                    waiter.fail(message.failure)
+            case ev.TimerFired():
+                self.loop.now_us = max(self.loop.now_us, message.due_us)
+                if waiter := self._settled("timer", message.id):
+                    waiter.fire()
+            case ev.EventRaised():
+                self.external_events.raised(message)
+            case ev.ExecutionStarted():
+                self.started = message
+                self.loop.start_us = self.loop.now_us
+                for event in message.carried:
+                    self.external_events.raised(event)
+                self._root = self.loop.create_task(self._run(message), name="orchestrator")
+            case ev.ExecutionSuspended() | ev.ExecutionResumed():
+                self.suspended = isinstance(message, ev.ExecutionSuspended)
+            case ev.ExecutionTerminated():
+                self.ending = message
+                self._end_code()
 
-    async def _start(self, message: ev.ExecutionStarted) -> Any:
+    async def _run(self, message: ev.ExecutionStarted) -> Any:
         """Arguments that cannot be decoded fail the orchestrator."""
         return await self.orchestrator.fn(self.context, *self.orchestrator.decode(message.input, message.arity))
 
-    def _on_completed(self, message: ev.Completion) -> None:
-        waiter = self._settled(message.kind, message.id)
-        if waiter is not None:
-            waiter.succeed(message.result)
-
-    def _on_failed(self, message: ev.Failure) -> None:
-        waiter = self._settled(message.kind, message.id)
-        if waiter is not None:
-            waiter.fail(message.failure)
-
-    def _on_timer(self, message: ev.TimerFired) -> None:
-        self.loop.now_us = max(self.loop.now_us, message.due_us)
-        waiter = self._settled("timer", message.id)
-        if waiter is not None:
-            waiter.fire()
-
     def _settled(self, kind: ev.CommandKind, id: int) -> Any:
-        """Who waits for this command; nobody of a late answer to one that was given up."""
         self._notes[kind].pop(id, None)
         return self._waiters[kind].pop(id, None)
-
-    def _on_event(self, message: ev.EventRaised) -> None:
-        self.external_events.raised(message)
-
-    def _on_suspended(self, message: ev.ExecutionSuspended | ev.ExecutionResumed) -> None:
-        self.suspended = type(message) is ev.ExecutionSuspended
-
-    def _on_terminated(self, message: ev.ExecutionTerminated) -> None:
-        self.ending = message
-        self._end_code()
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -253,9 +230,9 @@ class Execution:
             self._events.append(command)
             self._turn_commands += 1
             if self._turn_commands > self.limits.commands_per_turn:
-                self.problem = TurnTooLongError(
-                    self.instance_id,
-                    f"orchestrator {self.name!r} of {self.instance_id!r} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()}); "
+                self._give_up(
+                    TurnTooLongError,
+                    f"{self._who} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()}); "
                     f"split the work into sub-orchestrations of a thousand items each",
                 )
                 return False
@@ -303,7 +280,14 @@ class Execution:
             self._end_code()
 
     def _ending_of(self, root: Any) -> ev.ExecutionCompleted | ev.ExecutionFailed | ev.ExecutionContinuedAsNew:
-        error = _cancelled_error() if root.cancelled() else root.exception()
+        error, result = _error_of(root), None
+        if error is None and self._next_input is None:
+            try:
+                result = self.registry.check_size(
+                    self.orchestrator.encode_result(root.result()), f"the result of orchestrator {self.name!r}"
+                )
+            except Exception as unencodable:
+                error = unencodable
         if error is not None and _is_out_of_memory(error):  # the process's trouble, not the orchestration's: the turn is given up
             raise error
         self._warn_of_unawaited()
@@ -312,21 +296,23 @@ class Execution:
             return ev.ExecutionFailed(describe(error), unawaited)
         if self._next_input is not None:
             return ev.ExecutionContinuedAsNew(*self._next_input, self.external_events.buffered)
-        try:
-            result = self.registry.check_size(self.orchestrator.encode_result(root.result()), f"the result of orchestrator {self.name!r}")
-            return ev.ExecutionCompleted(result, unawaited)
-        except MemoryError:
-            raise
-        except Exception as unencodable:
-            return ev.ExecutionFailed(describe(unencodable), unawaited)
+        return ev.ExecutionCompleted(result, unawaited)
 
     # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _who(self) -> str:
+        return f"orchestrator {self.name!r} of {self.instance_id!r}"
+
+    def _give_up(self, kind: type[ReplayError], message: str) -> None:
+        self.problem = kind(self.instance_id, message)
 
     def _mismatch(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent | None) -> None:
         who = f"orchestrator {self.name!r} of instance {self.instance_id!r}"
         recorded_on = (self.started.python, self.started.logic) if self.started is not None else ("", 0)
-        message = mismatch_message(who, position, recorded, asked, recorded_on, (self._python, LOGIC_VERSION))
-        self.problem = NonDeterminismError(self.instance_id, message)
+        self._give_up(
+            NonDeterminismError, mismatch_message(who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
+        )
 
     def _check_stuck(self) -> None:
         if self.problem is not None or self.ending is not None or self.closing or self._root is None:
@@ -334,9 +320,9 @@ class Execution:
         if any(self._waiters.values()) or self.external_events.awaited:
             return
         lines = "; ".join(f"{task.get_name()} at {await_line(task.get_coro())}" for task in self.loop.tasks if not task.done())
-        self.problem = OrchestrationStuckError(
-            self.instance_id,
-            f"orchestrator {self.name!r} of {self.instance_id!r} waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding. "
+        self._give_up(
+            OrchestrationStuckError,
+            f"{self._who} waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding. "
             f"Waiting: {lines}. Await what ctx.call_…() returned, or set the future, event or queue it waits for. The instance is kept and tried again, so a corrected version goes on.",
         )
 
@@ -355,34 +341,16 @@ class Execution:
     def report(self, context: dict[str, Any]) -> None:
         if not self.replaying:
             error = context.get("exception")
-            _logger.warning(
-                "orchestrator %r of %r: %s",
-                self.name,
-                self.instance_id,
-                context.get("message"),
-                exc_info=error if isinstance(error, BaseException) else None,
-            )
+            cause = error if isinstance(error, BaseException) else None
+            _logger.warning("orchestrator %r of %r: %s", self.name, self.instance_id, context.get("message"), exc_info=cause)
 
 
-def _cancelled_error() -> BaseException:
-    return asyncio.CancelledError("the orchestrator ended with CancelledError, although nobody terminated it")
+def _error_of(root: Any) -> BaseException | None:
+    if root.cancelled():
+        return asyncio.CancelledError("the orchestrator ended with CancelledError, although nobody terminated it")
+    error: BaseException | None = root.exception()
+    return error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, BaseExceptionGroup) and error.subgroup(MemoryError) is not None)
-
-
-_HANDLERS: dict[type[ev.MessageEvent], Callable[[Execution, Any], None]] = {
-    ev.ExecutionStarted: Execution._on_started,
-    ev.TaskCompleted: Execution._on_completed,
-    ev.TaskFailed: Execution._on_failed,
-    ev.SubOrchestrationCompleted: Execution._on_completed,
-    ev.SubOrchestrationFailed: Execution._on_failed,
-    ev.EntityOperationCompleted: Execution._on_completed,
-    ev.EntityOperationFailed: Execution._on_failed,
-    ev.TimerFired: Execution._on_timer,
-    ev.EventRaised: Execution._on_event,
-    ev.ExecutionSuspended: Execution._on_suspended,
-    ev.ExecutionResumed: Execution._on_suspended,
-    ev.ExecutionTerminated: Execution._on_terminated,
-}

@@ -10,7 +10,7 @@ on the next Python.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
 from attrs import define, field, frozen
@@ -61,12 +61,8 @@ class Expected:
 
     queues: dict[str, deque[tuple[int, ev.CommandEvent]]] = field(factory=dict)
 
-    @classmethod
-    def of(cls, commands: Iterable[tuple[int, ev.CommandEvent]]) -> Expected:
-        expected = cls()
-        for position, command in commands:
-            expected.queues.setdefault(_queue(command), deque()).append((position, command))
-        return expected
+    def add(self, position: int, command: ev.CommandEvent) -> None:
+        self.queues.setdefault(_queue(command), deque()).append((position, command))
 
     def take(self, asked: ev.CommandEvent) -> tuple[int | None, ev.CommandEvent | None, bool]:
         """The history's command in the place of ``asked``: (position, command, whether it is the same)."""
@@ -81,6 +77,20 @@ class Expected:
         """The earliest command that the code has not asked for (yet)."""
         left = [queue[0] for queue in self.queues.values() if queue]
         return min(left, key=lambda entry: entry[0]) if left else (None, None)
+
+
+def recorded_turns(history: Iterable[ev.Event]) -> Iterator[tuple[ev.MessageEvent, Expected]]:
+    """Each message with the commands that followed it."""
+    message, expected = None, Expected()
+    for position, event in enumerate(history):
+        if isinstance(event, ev.CommandEvent):
+            expected.add(position, event)
+        else:
+            if message is not None:
+                yield message, expected
+            message, expected = event, Expected()
+    if message is not None:
+        yield message, expected
 
 
 def mismatch_message(

@@ -100,7 +100,7 @@ class Driven:
         if max_payload_bytes is not None:
             registry.max_payload_bytes = max_payload_bytes
         self.bound = registry.orchestrators[definition.name]
-        self.execution = Execution(self.bound, registry, instance_id, execution_id, python=python, limits=limits)
+        self.execution = Execution(self.bound, registry, instance_id, execution_id, python=python, limits=limits or Limits())
         self.history: list[Event] = list(history)
         self.turn = Turn(())
         for _ in self.execution.replay(self.history):
