@@ -8,7 +8,7 @@ from asyncio import events
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
 import attrs
 
@@ -20,11 +20,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Executor = Literal["thread", "process"]
-
-
-class _Options(TypedDict, total=False):
-    retry: RetryPolicy | None
-    timeout: timedelta | None
 
 
 @attrs.define
@@ -104,10 +99,10 @@ class SyncActivity(Activity[P, R]):
 
 
 def make_activity(
-    fn: Callable[..., Any], *, name: str | None = None, executor: Executor = "thread", **options: Unpack[_Options]
+    fn: Any, *, name: str | None = None, retry: RetryPolicy | None = None, timeout: timedelta | None = None, executor: Executor = "thread"
 ) -> Activity[..., Any]:
     """Raises ``RegistrationError`` for what cannot be an activity."""
-    if inspect.isclass(fn) or not hasattr(fn, "__call__"):  # noqa: B004  # a type checker knows that it is callable; a user may not
+    if inspect.isclass(fn) or not callable(fn):
         raise RegistrationError(f"an activity must be a function or a bound method, got {fn!r}")
     name = checked_name(fn, name, "activity", "write a def")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
@@ -120,7 +115,7 @@ def make_activity(
             f"activity {name!r}: executor='process' needs a plain def at module level without ActivityContext, so that another process can import it"
         )
     kind = AsyncActivity if is_async else SyncActivity
-    return kind(fn, name)._with(executor=executor, **options)
+    return kind(fn, name)._with(retry=retry, timeout=timeout, executor=executor)
 
 
 class _AnyFirst:

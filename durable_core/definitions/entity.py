@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar, get_type_hints, overload
+from typing import Any, TypeVar, overload
 
 from attrs import define, frozen
 
@@ -82,13 +82,6 @@ class EntityDefinition:
     name: str
     operations: dict[str, Operation]
 
-    def state_hints(self) -> dict[str, Any]:
-        """Attribute names → their hints."""
-        hints = get_type_hints(self.cls, include_extras=True)
-        return {
-            name: hint for name, hint in hints.items() if not name.startswith("_") and getattr(hint, "__origin__", None) is not ClassVar
-        }
-
 
 @overload
 def entity(cls: type[E], /) -> type[E]: ...
@@ -99,14 +92,12 @@ def entity(cls: Any = None, /, *, name: str | None = None) -> Any:
 
     The class must be constructible without arguments (its initial state).
     """
-    if cls is None:
-        return lambda cls: _mark(cls, name)
-    return _mark(cls, name)
 
+    def mark(cls: type[E]) -> type[E]:
+        setattr(cls, _MARKER, make_entity(cls, name=name))
+        return cls
 
-def _mark(cls: type[E], name: str | None) -> type[E]:
-    setattr(cls, _MARKER, make_entity(cls, name=name))
-    return cls
+    return mark if cls is None else mark(cls)
 
 
 def definition_of(cls: Any) -> EntityDefinition | None:

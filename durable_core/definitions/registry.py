@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import cached_property
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_origin, get_type_hints
 
 from durable_core.converter import DataConverter, compiled
 from durable_core.definitions.activity import Activity
@@ -18,7 +18,7 @@ from durable_core.definitions.definition import Definition
 from durable_core.definitions.entity import EntityDefinition, Operation, definition_of
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import NotRegisteredError, PayloadError, PayloadTooLargeError, RegistrationError
-from durable_core.parameters import Parameters, decode_untyped, encode_untyped
+from durable_core.parameters import Parameters, encode_untyped
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Definition)
@@ -34,11 +34,8 @@ class Callee(Generic[D]):
         self.definition = definition
         self.name = definition.name
         self.fn = definition.fn
+        self.known = definition.fn is not unknown
         self._converter = converter
-
-    @property
-    def known(self) -> bool:
-        return self.fn is not unknown
 
     @cached_property
     def parameters(self) -> Parameters:
@@ -106,9 +103,11 @@ class BoundEntity:
 
     @cached_property
     def _fields(self) -> dict[str, Any]:
+        hints = get_type_hints(self.definition.cls, include_extras=True)
         return {
             name: compiled(self._converter, hint, f"attribute {name!r} of entity {self.name!r}")
-            for name, hint in self.definition.state_hints().items()
+            for name, hint in hints.items()
+            if not name.startswith("_") and get_origin(hint) is not ClassVar
         }
 
     def encode_state(self, entity: Any) -> dict[str, str]:
@@ -222,9 +221,6 @@ class Registry:
 
     def encode_arguments(self, args: tuple[Any, ...]) -> tuple[str | None, int]:
         return encode_untyped(args, self.converter, "a call by name")
-
-    def decode_arguments(self, text: str | None, arity: int) -> tuple[Any, ...]:
-        return decode_untyped(text, arity, self.converter)
 
 
 def _decoder(converter: DataConverter, hint: Any, where: str) -> Callable[[str | None], Any]:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from attrs import define
+
 from durable_core.errors import FailureDetails, TaskTimeoutError
 from durable_core.replay.futures import DurableTask
 from durable_core.retry import RetryPolicy, microseconds
@@ -33,15 +35,16 @@ class TimerWaiter(Protocol):
     def fire(self) -> None: ...
 
 
+Schedule = Callable[[int, Waiter], int]
+
+
 class RetryingCall:
     """``schedule(attempt, waiter)`` issues the command of one attempt and returns its id.
 
     ``task`` is what the orchestrator awaits; it outlives the attempts.
     """
 
-    def __init__(
-        self, execution: Execution, kind: CommandKind, policy: RetryPolicy, task: DurableTask[Any], schedule: Callable[[int, Waiter], int]
-    ) -> None:
+    def __init__(self, execution: Execution, kind: CommandKind, policy: RetryPolicy, task: DurableTask[Any], schedule: Schedule) -> None:
         self._execution = execution
         self._kind: CommandKind = kind
         self._policy = policy
@@ -78,26 +81,21 @@ class RetryingCall:
         self._execution.cancel_command(*self._outstanding)
 
 
+@define(eq=False)
 class _Deadline:
-    def __init__(self, execution: Execution, task: DurableTask[Any], duration_us: int, message: str) -> None:
-        self._execution = execution
-        self._task = task
-        self._message = message
-        self._timer_id = execution.start_timer(execution.now_us + max(1, duration_us), self)
-        task.add_done_callback(self._task_done)
+    task: DurableTask[Any]
+    message: str
 
     def fire(self) -> None:
-        task = self._task
-        if not task.done():
-            task.give_up()
-            task.set_exception(TaskTimeoutError(self._message))
-
-    def _task_done(self, _task: Any) -> None:
-        self._execution.cancel_command("timer", self._timer_id)
+        if not self.task.done():
+            self.task.give_up()
+            self.task.set_exception(TaskTimeoutError(self.message))
 
 
 def limit_duration(execution: Execution, task: DurableTask[Any], timeout: timedelta | None, what: str) -> None:
     """Fail ``task`` with ``TaskTimeoutError`` after this time, giving up whatever it has outstanding. A task that ends in time takes the
     timer back."""
     if timeout is not None and not task.done():
-        _Deadline(execution, task, microseconds(timeout), f"{what} did not end within {timeout.total_seconds():g} s")
+        deadline = _Deadline(task, f"{what} did not end within {timeout.total_seconds():g} s")
+        number = execution.start_timer(execution.now_us + max(1, microseconds(timeout)), deadline)
+        task.add_done_callback(lambda _task: execution.cancel_command("timer", number))

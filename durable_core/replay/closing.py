@@ -29,13 +29,13 @@ def close_loop(loop: DeterministicLoop, what: str) -> None:
         return
     if loop.tasks or loop.generators:
         _cancel_tasks(loop, what)
-        loop.discard_ready()
+        loop.ready.clear()
         _close_tasks(loop, what)
         for generator in loop.generators:
             _close_generator(loop, generator, what)
         for task in loop.tasks:  # started by what was being closed, again and again
             _keep_for_ever(task.get_coro())
-    loop.discard_ready()
+    loop.ready.clear()
     loop.close()
     loop.generators.clear()  # after closing: what is dropped now must not be finalised by a task
 
@@ -63,7 +63,7 @@ def _close_tasks(loop: DeterministicLoop, what: str) -> None:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             if not task.done():
                 _close_by_force(loop, task.get_coro(), what)
-        loop.discard_ready()
+        loop.ready.clear()
 
 
 def _close_by_force(loop: DeterministicLoop, coroutine: Any, what: str) -> None:

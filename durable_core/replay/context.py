@@ -11,8 +11,9 @@ import random
 from asyncio import events
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
-from uuid import UUID
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from durable_core import events as ev
 from durable_core.definitions.activity import Activity
@@ -21,10 +22,9 @@ from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import Callee
 from durable_core.errors import OutsideOrchestratorError
 from durable_core.ids import check_instance_id, child_id
-from durable_core.replay.calls import RetryingCall, Waiter, limit_duration
+from durable_core.replay.calls import RetryingCall, Schedule, Waiter, limit_duration
 from durable_core.replay.entity_ref import EntityRef
-from durable_core.replay.futures import DurableTask
-from durable_core.replay.identity import derived_uuid, seeded_random
+from durable_core.replay.futures import Decoder, DurableTask
 from durable_core.replay.logger import ReplaySafeLogger
 from durable_core.retry import LATEST_US, RetryPolicy, microseconds
 
@@ -59,29 +59,15 @@ class OrchestrationContext:
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._random: random.Random | None = None
         self._uuids = 0
-        self.logger: logging.LoggerAdapter[logging.Logger] = ReplaySafeLogger(
-            logging.getLogger(f"durable_core.orchestrator.{execution.name}"),
-            {"instance_id": execution.instance_id, "orchestrator": execution.name},
-            lambda: execution.replaying,
-        )
+        self.name: Final = execution.name
+        self.instance_id: Final = execution.instance_id
+        self.execution_id: Final = execution.execution_id
+        """Differs for each generation of the same instance."""
+        self.logger: logging.LoggerAdapter[logging.Logger] = ReplaySafeLogger(execution)
         """A stdlib logger that is silent while replaying."""
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def instance_id(self) -> str:
-        return self._execution.instance_id
-
-    @property
-    def execution_id(self) -> str:
-        """Differs for each generation of the same instance."""
-        return self._execution.execution_id
-
-    @property
-    def name(self) -> str:
-        return self._execution.name
 
     @property
     def parent(self) -> ev.Parent | None:
@@ -109,18 +95,16 @@ class OrchestrationContext:
         """Whether the history has grown so long that going on as a new generation is cheaper."""
         return self._execution.history_length >= self._execution.limits.suggest_continue_as_new
 
-    @property
+    @cached_property
     def random(self) -> random.Random:
         """Seeded by the execution id: the same numbers on every replay."""
-        if self._random is None:
-            self._random = seeded_random(self._execution.execution_id)
-        return self._random
+        return random.Random(self.execution_id)
 
     def new_uuid(self) -> UUID:
         """A fresh UUID (version 5), the same on every replay."""
         self._active()
         self._uuids += 1
-        return derived_uuid(self.instance_id, self.execution_id, self._uuids)
+        return uuid5(NAMESPACE_OID, f"{self.instance_id}\x1f{self.execution_id}\x1f{self._uuids}")
 
     # ── activities ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,32 +141,27 @@ class OrchestrationContext:
             command = ev.TaskScheduled(execution.next_number("task"), callee.name, text, arity, attempt, tags)
             return execution.call("task", command, waiter, note)
 
-        return self._call("task", callee, return_type, schedule, retry or defaults.retry, timeout or defaults.timeout)
+        decode = self._decoder(callee, return_type)
+        return self._call("task", callee.name, decode, schedule, retry or defaults.retry, timeout or defaults.timeout)
 
     def _encode(self, callee: Callee[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
         text, arity = callee.encode(args, kwargs)
         return self._execution.registry.check_size(text, f"the input of {callee.name!r}"), arity
 
+    def _decoder(self, callee: Callee[Any], return_type: Any) -> Decoder:
+        return callee.decode_result if return_type is None else self._execution.registry.decoder(return_type)
+
     def _call(
-        self,
-        kind: ev.CommandKind,
-        callee: Callee[Any],
-        return_type: Any,
-        schedule: Callable[[int, Waiter], int],
-        retry: RetryPolicy | None,
-        timeout: timedelta | None,
+        self, kind: ev.CommandKind, name: str, decode: Decoder, schedule: Schedule, retry: RetryPolicy | None, timeout: timedelta | None
     ) -> DurableTask[Any]:
         """One command, or with a policy one an attempt. ``schedule(attempt, waiter)`` issues it and gives its id."""
         execution = self._execution
-        decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
-        task: DurableTask[Any] = DurableTask(
-            loop=execution.loop, name=callee.name, kind=kind, decode=decode, on_cancel=execution.cancel_call
-        )
+        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=name, kind=kind, decode=decode, on_cancel=execution.cancel_call)
         if retry is None:
             task.task_id = schedule(1, task)
         else:
             task.on_cancel = RetryingCall(execution, kind, retry, task, schedule).cancel
-        limit_duration(execution, task, timeout, f"{callee.name!r}")
+        limit_duration(execution, task, timeout, f"{name!r}")
         return task
 
     # ── sub-orchestrations ────────────────────────────────────────────────────────────────────────────────────
@@ -227,7 +206,7 @@ class OrchestrationContext:
             child = chosen or child_id(execution.execution_id, number)
             return execution.call("child", ev.SubOrchestrationStarted(number, callee.name, child, text, arity, tags), waiter, child)
 
-        return self._call("child", callee, return_type, schedule, retry, timeout)
+        return self._call("child", callee.name, self._decoder(callee, return_type), schedule, retry, timeout)
 
     # ── timers, events ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,7 +238,8 @@ class OrchestrationContext:
         """Wait for the next event of this name (case-insensitive) that nobody else waits for; events that came earlier are buffered.
         ``timeout`` raises ``TaskTimeoutError``."""
         execution = self._active()
-        _check_event_name(name)
+        if not name:
+            raise ValueError("an event name must not be empty")
         _check_options(None, timeout)
         task: DurableTask[Any] = DurableTask(
             loop=execution.loop,
@@ -275,7 +255,8 @@ class OrchestrationContext:
         """Raise an external event at another orchestration. Dropped if there is no such instance or it has ended."""
         execution = self._active()
         check_instance_id(instance_id)
-        _check_event_name(name)
+        if not name:
+            raise ValueError("an event name must not be empty")
         text = execution.registry.check_size(execution.registry.encode_any(data), f"the data of event {name!r}")
         execution.command(ev.EventSent(execution.next_number("entity"), instance_id, name, text))
 
@@ -298,15 +279,14 @@ class OrchestrationContext:
         """Signal an operation by name; ``ctx.entity(cls, key).signal(...)`` is the typed form."""
         self._signal_entity(id, operation, self._execution.registry.encode_arguments(args))
 
-    def _call_entity(
-        self, id: EntityId, operation: str, input: tuple[str | None, int], decode: Callable[[str | None], Any]
-    ) -> DurableTask[Any]:
+    def _call_entity(self, id: EntityId, operation: str, input: tuple[str | None, int], decode: Decoder) -> DurableTask[Any]:
         execution, name = self._active(), f"{id.name}.{operation}"
         execution.registry.check_size(input[0], f"the input of {name}")
-        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=name, kind="entity", decode=decode, on_cancel=execution.cancel_call)
-        command = ev.EntityCalled(execution.next_number("entity"), id.instance_id, operation, *input)
-        task.task_id = execution.call("entity", command, task)
-        return task
+
+        def schedule(_attempt: int, waiter: Waiter) -> int:
+            return execution.call("entity", ev.EntityCalled(execution.next_number("entity"), id.instance_id, operation, *input), waiter)
+
+        return self._call("entity", name, decode, schedule, None, None)
 
     def _signal_entity(self, id: EntityId, operation: str, input: tuple[str | None, int]) -> None:
         execution = self._active()
@@ -333,11 +313,6 @@ class OrchestrationContext:
                 f"a context of orchestrator {execution.name!r} ({execution.instance_id!r}) was used outside of its own turns; ctx works only in that orchestrator and the coroutines it awaits"
             )
         return execution
-
-
-def _check_event_name(name: str) -> None:
-    if not name:
-        raise ValueError("an event name must not be empty")
 
 
 def _check_options(retry: Any, timeout: Any, tags: Any = None) -> None:

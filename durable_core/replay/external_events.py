@@ -14,21 +14,21 @@ class ExternalEvents:
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[DurableTask[Any]]] = {}
-        self._buffered: list[EventRaised] = []
+        self.buffered: list[EventRaised] = []
 
     def raised(self, event: EventRaised) -> None:
         queue = self._waiting.get(event.name.casefold())
         if queue:
             queue.popleft().succeed(event.input)
         else:
-            self._buffered.append(event)
+            self.buffered.append(event)
 
     def wait(self, task: DurableTask[Any]) -> None:
         """``task.name`` is the event's name."""
         name = task.name.casefold()
-        for index, event in enumerate(self._buffered):
+        for index, event in enumerate(self.buffered):
             if event.name.casefold() == name:
-                del self._buffered[index]
+                del self.buffered[index]
                 task.succeed(event.input)
                 return
         self._waiting.setdefault(name, deque()).append(task)
@@ -42,7 +42,3 @@ class ExternalEvents:
     @property
     def awaited(self) -> bool:
         return any(self._waiting.values())
-
-    @property
-    def buffered(self) -> tuple[EventRaised, ...]:
-        return tuple(self._buffered)

@@ -9,6 +9,7 @@ tasks. Equality stays identity. The hash must be there before ``super().__init__
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Decoder = Callable[[str | None], Any]
+
+
+def hash_salt(execution_id: str) -> int:
+    """60 bits, the low ones included: a set looks at those first, and thousands of executions share asyncio's set of all tasks."""
+    return int.from_bytes(hashlib.blake2b(execution_id.encode(), digest_size=8).digest()) >> 4
 
 
 class _Ordered:
@@ -84,12 +90,7 @@ if TYPE_CHECKING:
         def throw(self, *args: Any) -> Any: ...
         def close(self) -> None: ...
 else:
-
-    class _DurableTaskBase(DeterministicFuture):
-        __slots__ = ()
-
-        def __class_getitem__(cls, item):
-            return cls
+    _DurableTaskBase = DeterministicFuture
 
 
 class DurableTask(_DurableTaskBase[R]):

@@ -45,7 +45,7 @@ class TimerHandle(asyncio.TimerHandle):
     _loop: DeterministicLoop
 
     def fire(self) -> None:
-        self._loop._ready.append(self)
+        self._loop.ready.append(self)
 
 
 async def _await(future: asyncio.Future[Any]) -> Any:
@@ -62,7 +62,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self.host = host
         self._salt = salt
         self._ordered = 0
-        self._ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[asyncio.Handle] = deque()
         self._closed = False
         self._outer: list[tuple[Any, Any]] = []
         self.now_us = 0
@@ -87,7 +87,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
+        self.ready.append(handle)
         return handle
 
     def call_later(self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
@@ -146,7 +146,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
         The bound is for one drain, that is for one message: a bound for several would depend on how they were batched.
         """
-        ready, host, steps = self._ready, self.host, 0
+        ready, host, steps = self.ready, self.host, 0
         with self:
             while ready and not host.stopped:
                 handle = ready.popleft()
@@ -172,9 +172,6 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def _finalise(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._closed:
             self.create_task(generator.aclose())
-
-    def discard_ready(self) -> None:
-        self._ready.clear()
 
     # ── what asyncio asks a loop ──────────────────────────────────────────────────────────────────────────────
 

@@ -34,8 +34,7 @@ from durable_core.replay.calls import TimerWaiter, Waiter
 from durable_core.replay.closing import close_loop
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.external_events import ExternalEvents
-from durable_core.replay.futures import DurableTask
-from durable_core.replay.identity import hash_salt
+from durable_core.replay.futures import DurableTask, hash_salt
 from durable_core.replay.loop import DeterministicLoop, new_loop
 from durable_core.replay.matching import Expected, mismatch_message, recorded_turns
 from durable_core.replay.source import await_line, user_line
@@ -154,14 +153,17 @@ class Execution:
         if self.ending is not None:
             return
         if not loop.drain(self.limits.steps_per_turn):
-            self._give_up(
-                TurnTooLongError,
+            self.problem = TurnTooLongError(
+                self.instance_id,
                 f"one turn of {self._who} ran more than {self.limits.steps_per_turn} steps; "
                 f"does a loop in it await nothing that takes time (asyncio.sleep(0))?",
             )
         root = self._root
         if root is not None and root.done() and self.problem is None:
-            self._finish(root)
+            ending = self._ending_of(root)
+            if self.command(ending):
+                self.ending = ending
+                self._end_code()
 
     def _deliver(self, message: ev.MessageEvent) -> None:
         """To whoever waits for it. Nobody waits for a late answer to a call that was given up."""
@@ -230,8 +232,8 @@ class Execution:
             self._events.append(command)
             self._turn_commands += 1
             if self._turn_commands > self.limits.commands_per_turn:
-                self._give_up(
-                    TurnTooLongError,
+                self.problem = TurnTooLongError(
+                    self.instance_id,
                     f"{self._who} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()}); "
                     f"split the work into sub-orchestrations of a thousand items each",
                 )
@@ -273,12 +275,6 @@ class Execution:
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _finish(self, root: Any) -> None:
-        ending = self._ending_of(root)
-        if self.command(ending):
-            self.ending = ending
-            self._end_code()
-
     def _ending_of(self, root: Any) -> ev.ExecutionCompleted | ev.ExecutionFailed | ev.ExecutionContinuedAsNew:
         error, result = _error_of(root), None
         if error is None and self._next_input is None:
@@ -295,7 +291,7 @@ class Execution:
         if error is not None:
             return ev.ExecutionFailed(describe(error), unawaited)
         if self._next_input is not None:
-            return ev.ExecutionContinuedAsNew(*self._next_input, self.external_events.buffered)
+            return ev.ExecutionContinuedAsNew(*self._next_input, tuple(self.external_events.buffered))
         return ev.ExecutionCompleted(result, unawaited)
 
     # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -304,14 +300,11 @@ class Execution:
     def _who(self) -> str:
         return f"orchestrator {self.name!r} of {self.instance_id!r}"
 
-    def _give_up(self, kind: type[ReplayError], message: str) -> None:
-        self.problem = kind(self.instance_id, message)
-
     def _mismatch(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent | None) -> None:
         who = f"orchestrator {self.name!r} of instance {self.instance_id!r}"
         recorded_on = (self.started.python, self.started.logic) if self.started is not None else ("", 0)
-        self._give_up(
-            NonDeterminismError, mismatch_message(who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
+        self.problem = NonDeterminismError(
+            self.instance_id, mismatch_message(who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
         )
 
     def _check_stuck(self) -> None:
@@ -320,8 +313,8 @@ class Execution:
         if any(self._waiters.values()) or self.external_events.awaited:
             return
         lines = "; ".join(f"{task.get_name()} at {await_line(task.get_coro())}" for task in self.loop.tasks if not task.done())
-        self._give_up(
-            OrchestrationStuckError,
+        self.problem = OrchestrationStuckError(
+            self.instance_id,
             f"{self._who} waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding. "
             f"Waiting: {lines}. Await what ctx.call_…() returned, or set the future, event or queue it waits for. The instance is kept and tried again, so a corrected version goes on.",
         )

@@ -59,6 +59,7 @@ from durable_core.events import (
     TimerFired,
 )
 from durable_core.failures import describe
+from durable_core.parameters import decode_untyped
 from durable_core.replay.machine import Execution, Limits
 
 EXAMPLES = int(os.environ.get("DURABLE_EXAMPLES", "60"))
@@ -267,7 +268,7 @@ class World:
         return bound.encode_result(_finished(result) if bound.definition.is_async else result)
 
     def _child(self, event: SubOrchestrationStarted) -> str:
-        args = self.program.registry.decode_arguments(event.input, event.arity)
+        args = decode_untyped(event.input, event.arity, self.program.registry.converter)
         return json.dumps(self.program.children[event.name](*args))
 
     def _operation(self, event: EntityCalled | EntitySignaled) -> str | None:
