@@ -137,7 +137,7 @@ class ExecutionTerminated(MessageEvent, frozen=True):
 
 
 class CommandEvent(_Event, frozen=True):
-    pass
+    """It happened at the time of the message event above it."""
 
 
 class TaskScheduled(CommandEvent, frozen=True):
@@ -163,22 +163,19 @@ class TimerCreated(CommandEvent, frozen=True):
     due_us: int
 
 
-class EntityCalled(CommandEvent, frozen=True):
+class _OperationSent(CommandEvent, frozen=True):
+    id: int
+    entity: str
+    operation: str
+    input: str | None
+    arity: int
+
+
+class EntityCalled(_OperationSent, frozen=True):
     """``entity`` is the entity's instance id (``@name@key``)."""
 
-    id: int
-    entity: str
-    operation: str
-    input: str | None
-    arity: int
 
-
-class EntitySignaled(CommandEvent, frozen=True):
-    id: int
-    entity: str
-    operation: str
-    input: str | None
-    arity: int
+class EntitySignaled(_OperationSent, frozen=True):
     due_us: int = 0
 
 

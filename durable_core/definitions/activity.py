@@ -43,11 +43,6 @@ class ActivityContext:
         return self.task_id
 
 
-def _stand_in(name: str) -> ActivityContext:
-    logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{name}"))
-    return ActivityContext("called directly", "called directly", name, 1, logger)
-
-
 class Activity(Definition, Generic[P, R]):
     """A registered activity. Call it through ``ctx.call_activity``; outside an orchestrator calling it is calling the plain function.
 
@@ -74,7 +69,8 @@ class Activity(Definition, Generic[P, R]):
                 f"activity {self.name!r} was called directly inside an orchestrator; write: await ctx.call_activity({self.name}, ...). Directly it would run again on every replay"
             )
         if self.takes_context and not any(isinstance(value, ActivityContext) for value in (*args, *kwargs.values())):
-            return self.fn(_stand_in(self.name), *args, **kwargs)
+            logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{self.name}"))
+            return self.fn(ActivityContext("called directly", "called directly", self.name, 1, logger), *args, **kwargs)
         return self.fn(*args, **kwargs)
 
     def with_options(

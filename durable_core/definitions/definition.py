@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, ClassVar, Self
 
 from durable_core.errors import RegistrationError
@@ -23,15 +22,8 @@ class Definition:
         self.__name__ = name
         self.fn = fn
         self.name = name
-
-    @property
-    def what(self) -> str:
-        """For messages."""
-        return f"{self.kind} {self.name!r}"
-
-    @cached_property
-    def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.fn)
+        self.what = f"{self.kind} {name!r}"
+        self.is_async = inspect.iscoroutinefunction(fn)
 
     def __repr__(self) -> str:
         return f"<{self.what}>"
@@ -45,11 +37,9 @@ class Definition:
 
 def takes_context(fn: Callable[..., Any], context: type, position: int = 0) -> bool:
     """Whether the parameter in this position is annotated with the class ``context``, or with a text that ends in its name."""
-    annotations = [parameter.annotation for parameter in inspect.signature(fn).parameters.values()][position : position + 1]
-    return any(
-        annotation is context or (isinstance(annotation, str) and annotation.rpartition(".")[2] == context.__name__)
-        for annotation in annotations
-    )
+    parameters = list(inspect.signature(fn).parameters.values())
+    annotation = parameters[position].annotation if position < len(parameters) else None
+    return annotation is context or (isinstance(annotation, str) and annotation.rpartition(".")[2] == context.__name__)
 
 
 def checked_name(fn: Any, name: str | None, kind: str, how: str) -> str:

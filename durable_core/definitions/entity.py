@@ -65,13 +65,9 @@ class Operation(Definition):
 
     def __init__(self, entity: str, fn: Callable[..., Any], name: str) -> None:
         super().__init__(fn, name)
-        self.entity = entity
+        self.what = f"operation {entity}.{name}"
         self.takes_context = takes_context(fn, EntityContext, position=1)
         self.skip = 1 + self.takes_context
-
-    @property
-    def what(self) -> str:
-        return f"operation {self.entity}.{self.name}"
 
 
 @frozen

@@ -58,13 +58,6 @@ class Callee(Generic[D]):
         hint = self.parameters.return_hint if self.known else Any
         return _decoder(self._converter, hint, f"the result of {self.definition.what}")
 
-    def under(self, definition: D) -> Callee[D]:
-        """The same compiled callee under the options of a ``with_options`` copy."""
-        _ = self.encode, self.decode, self.encode_result, self.decode_result  # compiled once, for all copies
-        copy = Callee(definition, self._converter)
-        copy.__dict__.update({**self.__dict__, "definition": definition})
-        return copy
-
     def _encode_unknown(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
         if kwargs:
             raise PayloadError(
@@ -182,11 +175,8 @@ class Registry:
         if isinstance(fn, str):
             return table.get(fn) or Callee(kind(unknown, fn), self.converter)
         bound = table.get(str(getattr(fn, "__name__", "")))
-        if bound is not None:
-            if bound.definition is fn or bound.fn == fn:
-                return bound
-            if isinstance(fn, kind) and bound.fn == fn.fn:
-                return bound.under(fn)
+        if bound is not None and bound.fn == (fn.fn if isinstance(fn, kind) else fn):
+            return bound
         raise _not_registered(fn, kind.kind)
 
     def entity(self, cls: Any) -> BoundEntity:

@@ -10,7 +10,7 @@ import dis
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 
@@ -42,11 +42,9 @@ def warn_of_wall_clock(fn: Callable[..., Any], name: str) -> None:
     for line, found in _global_paths(code, getattr(fn, "__globals__", {})):
         for what, value, instead in suspects:
             if found is value or (found == value and type(found) is type(value)):
-                warnings.warn(
-                    f"orchestrator {name!r} names {what} ({code.co_filename}:{line}), which gives another value on replay; use {instead}",
-                    DeterminismWarning,
-                    stacklevel=4,
-                )
+                where = f"{code.co_filename}:{line}"
+                message = f"orchestrator {name!r} names {what} ({where}), which gives another value on replay; use {instead}"
+                warnings.warn(message, DeterminismWarning, stacklevel=4)
 
 
 def _suspects() -> list[tuple[str, Any, str]]:
@@ -70,7 +68,8 @@ def _global_paths(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[i
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             value, reached = namespace.get(instruction.argval), instruction.argval in namespace
         elif reached and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
-            value = getattr(value, instruction.argval, None) if _is_plain(value) else None
+            # Of modules and classes: there attribute access has no side effects worth fearing.
+            value = getattr(value, instruction.argval, None) if isinstance(value, type | ModuleType) else None
         elif instruction.opname not in ("CACHE", "PUSH_NULL"):
             reached = False
         if reached and value is not None:
@@ -78,8 +77,3 @@ def _global_paths(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[i
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _global_paths(constant, namespace)
-
-
-def _is_plain(value: Any) -> bool:
-    """Attribute access on modules and classes has no side effects worth fearing."""
-    return isinstance(value, type | type(sys))

@@ -50,7 +50,7 @@ class RetryingCall:
         self._policy = policy
         self._task = task
         self._schedule = schedule
-        self._started_us = execution.now_us
+        self._started_us = execution.loop.now_us
         self._attempt = 0
         self._outstanding: tuple[CommandKind, int] = (kind, 0)
         self.fire()
@@ -60,7 +60,7 @@ class RetryingCall:
 
     def fail(self, details: FailureDetails) -> None:
         try:
-            delay_us = self._policy.delay_us(details, self._attempt, self._execution.now_us - self._started_us)
+            delay_us = self._policy.delay_us(details, self._attempt, self._execution.loop.now_us - self._started_us)
         except Exception as error:  # the user's handler: its failure is the call's
             self._task.fail_with(error)
             return
@@ -69,7 +69,7 @@ class RetryingCall:
         elif delay_us == 0:
             self.fire()
         else:
-            self._outstanding = ("timer", self._execution.start_timer(self._execution.now_us + delay_us, self))
+            self._outstanding = ("timer", self._execution.start_timer(self._execution.loop.now_us + delay_us, self))
 
     def fire(self) -> None:
         """The next attempt: at once, or when the back-off is over."""
@@ -97,5 +97,5 @@ def limit_duration(execution: Execution, task: DurableTask[Any], timeout: timede
     timer back."""
     if timeout is not None and not task.done():
         deadline = _Deadline(task, f"{what} did not end within {timeout.total_seconds():g} s")
-        number = execution.start_timer(execution.now_us + max(1, microseconds(timeout)), deadline)
+        number = execution.start_timer(execution.loop.now_us + max(1, microseconds(timeout)), deadline)
         task.add_done_callback(lambda _task: execution.cancel_command("timer", number))

@@ -9,32 +9,26 @@ from __future__ import annotations
 import logging
 import random
 from asyncio import events
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypedDict, TypeVarTuple, Unpack, overload
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from durable_core import events as ev
-from durable_core.definitions.activity import Activity
-from durable_core.definitions.entity import EntityId
-from durable_core.definitions.orchestrator import Orchestrator
-from durable_core.definitions.registry import Callee
+from durable_core.definitions.activity import Activity, P, R
+from durable_core.definitions.entity import E, EntityId
+from durable_core.definitions.orchestrator import O, Orchestrator
+from durable_core.definitions.registry import BoundEntity, Callee
 from durable_core.errors import OutsideOrchestratorError
 from durable_core.ids import check_instance_id, child_id
 from durable_core.replay.calls import RetryingCall, Schedule, Waiter, limit_duration
-from durable_core.replay.entity_ref import EntityRef
 from durable_core.replay.futures import Decoder, DurableTask
-from durable_core.replay.logger import ReplaySafeLogger
 from durable_core.retry import LATEST_US, RetryPolicy, microseconds
 
 if TYPE_CHECKING:
     from durable_core.replay.machine import Execution
 
-P = ParamSpec("P")
-R = TypeVar("R")
-O = TypeVar("O")  # noqa: E741
-E = TypeVar("E")
 Ts = TypeVarTuple("Ts")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,6 +46,46 @@ class ChildOptions(CallOptions, total=False):
     """Of ``call_sub_orchestrator``."""
 
     instance_id: str | None
+
+
+class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):
+    """Records carry ``instance_id`` and ``orchestrator``. A line is logged again if the process dies between the line and the commit of its
+    turn."""
+
+    def __init__(self, execution: Execution) -> None:
+        logger = logging.getLogger(f"durable_core.orchestrator.{execution.name}")
+        super().__init__(logger, {"instance_id": execution.instance_id, "orchestrator": execution.name})
+        self._execution = execution
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
+        return not self._execution.replaying and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+
+class EntityRef(Generic[E]):
+    """An entity as an orchestrator sees it. Operations are named by the class's functions: ``ref.call(Counter.add, 5)``."""
+
+    def __init__(self, ctx: OrchestrationContext, bound: BoundEntity, key: str) -> None:
+        self._ctx = ctx
+        self._bound = bound
+        self.id = EntityId(bound.name, key)
+
+    @overload
+    def call(self, operation: Callable[Concatenate[E, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    @overload
+    def call(self, operation: Callable[Concatenate[E, P], R], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    def call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run one operation and wait for what it returns or raises (``TaskFailedError``)."""
+        callee = self._bound.operation(operation)
+        return self._ctx._call_entity(self.id, callee.name, callee.encode(args, kwargs), callee.decode_result)
+
+    def signal(self, operation: Callable[Concatenate[E, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Send one operation and go on: no reply, no error."""
+        callee = self._bound.operation(operation)
+        self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs))
 
 
 class OrchestrationContext:
@@ -83,7 +117,7 @@ class OrchestrationContext:
     @property
     def current_utc_datetime(self) -> datetime:
         """The recorded time of what is being handled, aware, in UTC. Never the wall clock."""
-        return _EPOCH + timedelta(microseconds=self._execution.now_us)
+        return _EPOCH + timedelta(microseconds=self._execution.loop.now_us)
 
     @property
     def history_length(self) -> int:
@@ -131,7 +165,7 @@ class OrchestrationContext:
         """
         execution = self._active()
         callee = execution.registry.activity(fn)
-        defaults = callee.definition
+        defaults = fn if isinstance(fn, Activity) else callee.definition
         _check_options(retry, timeout, tags)
         text, arity = self._encode(callee, args, kwargs)
         tags = tags or defaults.tags
@@ -156,7 +190,7 @@ class OrchestrationContext:
     ) -> DurableTask[Any]:
         """One command, or with a policy one an attempt. ``schedule(attempt, waiter)`` issues it and gives its id."""
         execution = self._execution
-        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=name, kind=kind, decode=decode, on_cancel=execution.cancel_call)
+        task: DurableTask[Any] = DurableTask(execution.loop, name, kind, decode, execution.cancel_call)
         if retry is None:
             task.task_id = schedule(1, task)
         else:
@@ -196,7 +230,7 @@ class OrchestrationContext:
         execution = self._active()
         callee = execution.registry.orchestrator(fn)
         _check_options(retry, timeout, tags)
-        chosen = instance_id or callee.definition.instance_id
+        chosen = instance_id or (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
         if chosen is not None:
             check_instance_id(chosen)
         text, arity = self._encode(callee, args, kw)
@@ -215,7 +249,7 @@ class OrchestrationContext:
         once."""
         execution = self._active()
         if isinstance(fire_at, timedelta):
-            due_us = execution.now_us + microseconds(fire_at)
+            due_us = execution.loop.now_us + microseconds(fire_at)
         elif not isinstance(fire_at, datetime):
             raise TypeError(f"create_timer needs a timedelta or an aware datetime, got {fire_at!r}; for seconds write asyncio.sleep(...)")
         elif fire_at.tzinfo is None:
@@ -226,8 +260,8 @@ class OrchestrationContext:
             due_us = microseconds(fire_at - _EPOCH)
         if due_us > LATEST_US:
             raise OverflowError(f"a timer cannot fire after the year 9999, got {fire_at!r}")
-        task: DurableTask[None] = DurableTask(loop=execution.loop, name="timer", kind="timer", on_cancel=execution.cancel_call)
-        task.task_id = execution.start_timer(max(due_us, execution.now_us), task)
+        task: DurableTask[None] = DurableTask(execution.loop, "timer", "timer", on_cancel=execution.cancel_call)
+        task.task_id = execution.start_timer(max(due_us, execution.loop.now_us), task)
         return task
 
     @overload
@@ -241,12 +275,8 @@ class OrchestrationContext:
         if not name:
             raise ValueError("an event name must not be empty")
         _check_options(None, timeout)
-        task: DurableTask[Any] = DurableTask(
-            loop=execution.loop,
-            name=name,
-            decode=execution.registry.decoder(return_type if return_type is not None else Any),
-            on_cancel=execution.external_events.give_up,
-        )
+        decode = execution.registry.decoder(Any if return_type is None else return_type)
+        task: DurableTask[Any] = DurableTask(execution.loop, name, decode=decode, on_cancel=execution.external_events.give_up)
         execution.external_events.wait(task)
         limit_duration(execution, task, timeout, f"event {name!r}")
         return task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import events
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar, overload
 
 from durable_core.errors import OutsideOrchestratorError
@@ -26,14 +26,6 @@ def _futures(tasks: tuple[Any, ...], name: str) -> tuple[DeterministicLoop, list
     return loop, [task if hasattr(task, "add_done_callback") else loop.create_task(task) for task in tasks]
 
 
-def _cancel_all(futures: Iterable[Any]) -> Callable[[Any], None]:
-    def cancel(_task: Any) -> None:
-        for future in futures:
-            future.cancel()
-
-    return cancel
-
-
 @overload
 def when_all(first: Awaitable[T1], second: Awaitable[T2], /) -> DurableTask[tuple[T1, T2]]: ...
 @overload
@@ -48,8 +40,13 @@ def when_all(*tasks: Any) -> Any:
     """
     as_tuple = len(tasks) > 1
     loop, futures = _futures(tasks, "when_all")
-    outer: DurableTask[Any] = DurableTask(loop=loop, name="when_all", on_cancel=_cancel_all(futures))
     left = len(futures)
+
+    def cancel_all(_outer: Any) -> None:
+        for future in futures:
+            future.cancel()
+
+    outer: DurableTask[Any] = DurableTask(loop, "when_all", on_cancel=cancel_all)
 
     def finish() -> None:
         if outer.done():
@@ -87,7 +84,7 @@ def when_any(*tasks: Any) -> Any:
     loop, futures = _futures(tasks, "when_any")
     if not futures:
         raise ValueError("when_any of nothing would wait for ever")
-    outer: DurableTask[Any] = DurableTask(loop=loop, name="when_any")
+    outer: DurableTask[Any] = DurableTask(loop, "when_any")
 
     def first(future: Any) -> None:
         if not outer.done():

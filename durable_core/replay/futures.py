@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Decoder = Callable[[str | None], Any]
+OnCancel = Callable[[Any], None] | None
 
 
 def hash_salt(execution_id: str) -> int:
@@ -53,13 +54,11 @@ class DeterministicTask(_Ordered, asyncio.Task[Any]):
 
     __slots__ = ("_order", "collectors", "wraps")
 
-    def __init__(
-        self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, wraps: asyncio.Future[Any] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, context: Context | None) -> None:
         self._order = loop.next_order()
         self.collectors = 0
-        self.wraps = wraps
-        super().__init__(coro, loop=loop, **kwargs)
+        self.wraps: asyncio.Future[Any] | None = None
+        super().__init__(coro, loop=loop, context=context)
 
     def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
         self.collectors += _is_collector(fn)
@@ -88,7 +87,6 @@ if TYPE_CHECKING:
         def __await__(self) -> Generator[Any, None, R]: ...
         def send(self, value: Any, /) -> Any: ...
         def throw(self, *args: Any) -> Any: ...
-        def close(self) -> None: ...
 else:
     _DurableTaskBase = DeterministicFuture
 
@@ -103,18 +101,11 @@ class DurableTask(_DurableTaskBase[R]):
     __slots__ = ("_decode", "kind", "name", "on_cancel", "task_id")
 
     def __init__(
-        self,
-        *,
-        loop: DeterministicLoop,
-        name: str = "",
-        kind: CommandKind | None = None,
-        task_id: int = 0,
-        decode: Decoder | None = None,
-        on_cancel: Callable[[DurableTask[Any]], None] | None = None,
+        self, loop: DeterministicLoop, name: str, kind: CommandKind | None = None, decode: Decoder | None = None, on_cancel: OnCancel = None
     ) -> None:
         self.name = name
         self.kind: CommandKind | None = kind
-        self.task_id = task_id
+        self.task_id = 0
         self._decode = decode
         self.on_cancel = on_cancel
         super().__init__(loop=loop)
@@ -131,11 +122,9 @@ class DurableTask(_DurableTaskBase[R]):
         if self.on_cancel is not None:
             self.on_cancel(self)
 
-    if not TYPE_CHECKING:
-
-        def close(self) -> None:
-            """A ``TaskGroup`` that takes no more tasks does this to what it was given, taking it for a coroutine."""
-            self.cancel()
+    def close(self) -> None:
+        """A ``TaskGroup`` that takes no more tasks does this to what it was given, taking it for a coroutine."""
+        self.cancel()
 
     # What the machine does when the reply is there. A cancelled call may still get one: it is dropped.
 

@@ -115,7 +115,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         if isinstance(coro, asyncio.Future):
             wraps, coro = coro, _await(coro)
         self._refuse_unordered_callers(coro)
-        task = DeterministicTask(coro, loop=self, wraps=wraps, context=context)
+        task = DeterministicTask(coro, loop=self, context=context)
+        task.wraps = wraps
         task.set_name(name or f"task-{self._ordered}")
         self.tasks[task] = None
         asyncio.Task.add_done_callback(task, self._task_done)
@@ -126,9 +127,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         while frame is not None and frame.f_globals.get("__name__") == "asyncio.tasks":
             if frame.f_code.co_name == "as_completed" or "_AsCompleted" in frame.f_code.co_qualname:
                 coro.close()
-                self._forbid(
-                    "asyncio.as_completed over coroutines", "their start order would be random: wrap each in asyncio.create_task first"
-                )
+                instead = "their start order would be random: wrap each in asyncio.create_task first"
+                self._forbid("asyncio.as_completed over coroutines", instead)
             frame = frame.f_back
 
     def _task_done(self, task: Any) -> None:
@@ -200,21 +200,14 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         raise ForbiddenInOrchestratorError(f"{what} is not possible in orchestrator {self.host.name!r} ({user_line()}): {instead}")
 
 
-def new_loop(host: Execution, salt: int) -> DeterministicLoop:
-    """To type checkers the class looks abstract: the forbidden methods are set below, by table."""
-    loop: Any = DeterministicLoop
-    return loop(host, salt)  # type: ignore[no-any-return]
-
-
 def _forbidden(what: str) -> Callable[..., Any]:
+    instead = "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)"
+
     def refuse(self: DeterministicLoop, *args: Any, **kwargs: Any) -> NoReturn:
         for argument in (*args, *kwargs.values()):
             if asyncio.iscoroutine(argument):
                 argument.close()
-        self._forbid(
-            what,
-            "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)",
-        )
+        self._forbid(what, instead)
 
     return refuse
 

@@ -35,7 +35,7 @@ from durable_core.replay.closing import close_loop
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.external_events import ExternalEvents
 from durable_core.replay.futures import DurableTask, hash_salt
-from durable_core.replay.loop import DeterministicLoop, new_loop
+from durable_core.replay.loop import DeterministicLoop
 from durable_core.replay.matching import Expected, mismatch_message, recorded_turns
 from durable_core.replay.source import await_line, user_line
 from durable_core.retry import LATEST_US
@@ -94,7 +94,7 @@ class Execution:
 
     def __attrs_post_init__(self) -> None:
         self.name = self.orchestrator.name
-        self.loop = new_loop(self, hash_salt(self.execution_id))
+        self.loop = DeterministicLoop(self, hash_salt(self.execution_id))  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
         self.context = OrchestrationContext(self)
 
     # ── what the world does to it ─────────────────────────────────────────────────────────────────────────────
@@ -106,9 +106,8 @@ class Execution:
             self._expected = expected
             self.history_length += 1
             self._base_context.run(self._apply, message)
-            position, recorded = expected.first()
-            if recorded is not None and self.problem is None:
-                self._mismatch(position, recorded, None)
+            if self.problem is None and (left := expected.first()):
+                self._mismatch(*left, None)
             yield
             if self.problem is not None:
                 return
@@ -203,10 +202,6 @@ class Execution:
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def now_us(self) -> int:
-        return self.loop.now_us
-
-    @property
     def stopped(self) -> bool:
         return self.problem is not None and not self.closing
 
@@ -276,12 +271,13 @@ class Execution:
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _ending_of(self, root: Any) -> ev.ExecutionCompleted | ev.ExecutionFailed | ev.ExecutionContinuedAsNew:
-        error, result = _error_of(root), None
+        text = "the orchestrator ended with CancelledError, although nobody terminated it"
+        error: BaseException | None = asyncio.CancelledError(text) if root.cancelled() else root.exception()
+        result = None
         if error is None and self._next_input is None:
             try:
-                result = self.registry.check_size(
-                    self.orchestrator.encode_result(root.result()), f"the result of orchestrator {self.name!r}"
-                )
+                result = self.orchestrator.encode_result(root.result())
+                self.registry.check_size(result, f"the result of orchestrator {self.name!r}")
             except Exception as unencodable:
                 error = unencodable
         if error is not None and _is_out_of_memory(error):  # the process's trouble, not the orchestration's: the turn is given up
@@ -336,13 +332,6 @@ class Execution:
             error = context.get("exception")
             cause = error if isinstance(error, BaseException) else None
             _logger.warning("orchestrator %r of %r: %s", self.name, self.instance_id, context.get("message"), exc_info=cause)
-
-
-def _error_of(root: Any) -> BaseException | None:
-    if root.cancelled():
-        return asyncio.CancelledError("the orchestrator ended with CancelledError, although nobody terminated it")
-    error: BaseException | None = root.exception()
-    return error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

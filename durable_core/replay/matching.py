@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 from attrs import define, field, frozen
 
 from durable_core import events as ev
 from durable_core.replay.source import user_line
+
+Command = ev.CommandEvent
+Versions = tuple[str, int]
+"""Of Python, and of the engine's logic."""
 
 
 @frozen
@@ -25,16 +29,12 @@ class _Rule:
     command to be the history's; ``wording`` is what people read."""
 
     queue: str
-    identity: Callable[[ev.CommandEvent], object]
+    identity: Callable[[Command], object]
     wording: str
 
 
-def _nothing(_command: ev.CommandEvent) -> None:
-    """Endings are told apart by their class alone."""
-
-
 _OPERATION = _Rule("entity", attrgetter("id", "entity", "operation"), "entity operation {0.entity}.{0.operation} (call {0.id})")
-_RULES: dict[type[ev.CommandEvent], _Rule] = {
+_RULES: dict[type[Command], _Rule] = {
     ev.TaskScheduled: _Rule("task", attrgetter("id", "name"), "activity {0.name!r} (call {0.id})"),
     ev.SubOrchestrationStarted: _Rule(
         "child", attrgetter("id", "name", "instance_id"), "sub-orchestration {0.name!r} as {0.instance_id!r} (child {0.id})"
@@ -44,13 +44,13 @@ _RULES: dict[type[ev.CommandEvent], _Rule] = {
     ev.EntitySignaled: _OPERATION,
     ev.EventSent: _Rule("entity", attrgetter("id", "instance_id", "name"), "event {0.name!r} to {0.instance_id!r} (call {0.id})"),
     ev.CommandCancelled: _Rule("cancel {0.kind}", attrgetter("kind", "id"), "cancelling {0.kind} {0.id}"),
-    ev.ExecutionCompleted: _Rule("end", _nothing, "a return"),
-    ev.ExecutionFailed: _Rule("end", _nothing, "an exception"),
-    ev.ExecutionContinuedAsNew: _Rule("end", _nothing, "continue_as_new"),
+    ev.ExecutionCompleted: _Rule("end", attrgetter("__class__"), "a return"),
+    ev.ExecutionFailed: _Rule("end", attrgetter("__class__"), "an exception"),
+    ev.ExecutionContinuedAsNew: _Rule("end", attrgetter("__class__"), "continue_as_new"),
 }
 
 
-def _queue(command: ev.CommandEvent) -> str:
+def _queue(command: Command) -> str:
     queue = _RULES[type(command)].queue
     return queue.format(command) if type(command) is ev.CommandCancelled else queue
 
@@ -59,31 +59,30 @@ def _queue(command: ev.CommandEvent) -> str:
 class Expected:
     """The commands that the history says followed the message being applied, with their positions in the history."""
 
-    queues: dict[str, deque[tuple[int, ev.CommandEvent]]] = field(factory=dict)
+    queues: dict[str, deque[tuple[int, Command]]] = field(factory=dict)
 
-    def add(self, position: int, command: ev.CommandEvent) -> None:
+    def add(self, position: int, command: Command) -> None:
         self.queues.setdefault(_queue(command), deque()).append((position, command))
 
-    def take(self, asked: ev.CommandEvent) -> tuple[int | None, ev.CommandEvent | None, bool]:
+    def take(self, asked: Command) -> tuple[int | None, Command | None, bool]:
         """The history's command in the place of ``asked``: (position, command, whether it is the same)."""
         queue = self.queues.get(_queue(asked))
         if not queue:
-            return *self.first(), False
+            return *(self.first() or (None, None)), False
         position, command = queue.popleft()
         identity = _RULES[type(asked)].identity
         return position, command, type(command) is type(asked) and identity(command) == identity(asked)
 
-    def first(self) -> tuple[int | None, ev.CommandEvent | None]:
+    def first(self) -> tuple[int, Command] | None:
         """The earliest command that the code has not asked for (yet)."""
-        left = [queue[0] for queue in self.queues.values() if queue]
-        return min(left, key=lambda entry: entry[0]) if left else (None, None)
+        return min((queue[0] for queue in self.queues.values() if queue), key=itemgetter(0), default=None)
 
 
 def recorded_turns(history: Iterable[ev.Event]) -> Iterator[tuple[ev.MessageEvent, Expected]]:
     """Each message with the commands that followed it."""
     message, expected = None, Expected()
     for position, event in enumerate(history):
-        if isinstance(event, ev.CommandEvent):
+        if isinstance(event, Command):
             expected.add(position, event)
         else:
             if message is not None:
@@ -94,14 +93,9 @@ def recorded_turns(history: Iterable[ev.Event]) -> Iterator[tuple[ev.MessageEven
 
 
 def mismatch_message(
-    who: str,
-    position: int | None,
-    recorded: ev.CommandEvent | None,
-    asked: ev.CommandEvent | None,
-    recorded_on: tuple[str, int],
-    running_on: tuple[str, int],
+    who: str, position: int | None, recorded: Command | None, asked: Command | None, recorded_on: Versions, running_on: Versions
 ) -> str:
-    """For somebody who has never heard of replay. ``…_on``: Python version and engine logic."""
+    """For somebody who has never heard of replay."""
     where = f"history event {position}" if position is not None else "this point of the history"
     history_says = f"it asked for {_describe(recorded)}" if recorded is not None else "it asked for nothing more"
     code_asks = f"asked for {_describe(asked)} at {user_line()}" if asked is not None else "did not"
@@ -119,5 +113,5 @@ def mismatch_message(
     )
 
 
-def _describe(command: ev.CommandEvent) -> str:
+def _describe(command: Command) -> str:
     return _RULES[type(command)].wording.format(command)

@@ -132,7 +132,8 @@ class DurableClient:
         callee = self._registry.orchestrator(fn)
         text, arity = callee.encode(args, kw)
         self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
-        instance_id = instance_id or callee.definition.instance_id if instance_id != "" else ""
+        default = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
+        instance_id = instance_id or default if instance_id != "" else ""
         instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
         decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
         start = encode_event(ExecutionStarted(callee.name, text, arity, tags=tags or {}))

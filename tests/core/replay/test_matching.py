@@ -405,7 +405,7 @@ def test_expected_takes_in_order_and_names_what_is_left() -> None:
     assert expected.take(TimerCreated(1, 99)) == (4, TimerCreated(1, 5), True)
     assert expected.take(EntitySignaled(1, "@e@k", "add", None, 0)) == (6, TaskScheduled(2, "b", None, 0), False)
     assert expected.take(TaskScheduled(2, "c", None, 0)) == (6, TaskScheduled(2, "b", None, 0), False)
-    assert expected.first() == (None, None)
+    assert expected.first() is None
     assert expected.take(EventSent(1, "i", "n", None)) == (None, None, False)
 
 
