@@ -175,7 +175,7 @@ class Registry:
         if isinstance(fn, str):
             return table.get(fn) or Callee(kind(unknown, fn), self.converter)
         bound = table.get(str(getattr(fn, "__name__", "")))
-        if bound is not None and bound.fn == (fn.fn if isinstance(fn, kind) else fn):
+        if bound is not None and (bound.definition is fn or bound.fn == (fn.fn if isinstance(fn, kind) else fn)):
             return bound
         raise _not_registered(fn, kind.kind)
 

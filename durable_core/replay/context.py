@@ -19,7 +19,7 @@ from durable_core import events as ev
 from durable_core.definitions.activity import Activity, P, R
 from durable_core.definitions.entity import E, EntityId
 from durable_core.definitions.orchestrator import O, Orchestrator
-from durable_core.definitions.registry import BoundEntity, Callee
+from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import OutsideOrchestratorError
 from durable_core.ids import check_instance_id, child_id
 from durable_core.replay.calls import RetryingCall, Schedule, Waiter, limit_duration
@@ -167,7 +167,9 @@ class OrchestrationContext:
         callee = execution.registry.activity(fn)
         defaults = fn if isinstance(fn, Activity) else callee.definition
         _check_options(retry, timeout, tags)
-        text, arity = self._encode(callee, args, kwargs)
+        text, arity = callee.encode(args, kwargs)
+        execution.registry.check_size(text, f"the input of {callee.name!r}")
+        decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
         tags = tags or defaults.tags
         note = "" if callee.known else callee.name
 
@@ -175,15 +177,7 @@ class OrchestrationContext:
             command = ev.TaskScheduled(execution.next_number("task"), callee.name, text, arity, attempt, tags)
             return execution.call("task", command, waiter, note)
 
-        decode = self._decoder(callee, return_type)
         return self._call("task", callee.name, decode, schedule, retry or defaults.retry, timeout or defaults.timeout)
-
-    def _encode(self, callee: Callee[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
-        text, arity = callee.encode(args, kwargs)
-        return self._execution.registry.check_size(text, f"the input of {callee.name!r}"), arity
-
-    def _decoder(self, callee: Callee[Any], return_type: Any) -> Decoder:
-        return callee.decode_result if return_type is None else self._execution.registry.decoder(return_type)
 
     def _call(
         self, kind: ev.CommandKind, name: str, decode: Decoder, schedule: Schedule, retry: RetryPolicy | None, timeout: timedelta | None
@@ -195,7 +189,8 @@ class OrchestrationContext:
             task.task_id = schedule(1, task)
         else:
             task.on_cancel = RetryingCall(execution, kind, retry, task, schedule).cancel
-        limit_duration(execution, task, timeout, f"{name!r}")
+        if timeout is not None:
+            limit_duration(execution, task, timeout, repr(name))
         return task
 
     # ── sub-orchestrations ────────────────────────────────────────────────────────────────────────────────────
@@ -233,14 +228,16 @@ class OrchestrationContext:
         chosen = instance_id or (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
         if chosen is not None:
             check_instance_id(chosen)
-        text, arity = self._encode(callee, args, kw)
+        text, arity = callee.encode(args, kw)
+        execution.registry.check_size(text, f"the input of {callee.name!r}")
+        decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
 
         def schedule(_attempt: int, waiter: Waiter) -> int:
             number = execution.next_number("child")
             child = chosen or child_id(execution.execution_id, number)
             return execution.call("child", ev.SubOrchestrationStarted(number, callee.name, child, text, arity, tags), waiter, child)
 
-        return self._call("child", callee.name, self._decoder(callee, return_type), schedule, retry, timeout)
+        return self._call("child", callee.name, decode, schedule, retry, timeout)
 
     # ── timers, events ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -334,7 +331,9 @@ class OrchestrationContext:
         """When this function returns, start again from the top with these arguments and an empty history. Events that nobody waited for are
         carried over, in order."""
         execution = self._active()
-        execution.continue_as_new(*self._encode(execution.orchestrator, args, kwargs))
+        text, arity = execution.orchestrator.encode(args, kwargs)
+        execution.registry.check_size(text, f"the input of {execution.name!r}")
+        execution.continue_as_new(text, arity)
 
     def _active(self) -> Execution:
         execution = self._execution

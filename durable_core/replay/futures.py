@@ -30,9 +30,12 @@ def hash_salt(execution_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(execution_id.encode(), digest_size=8).digest()) >> 4
 
 
-class _Ordered:
-    __slots__ = ()
-    _order: int
+class DeterministicFuture(asyncio.Future[Any]):
+    __slots__ = ("_order",)
+
+    def __init__(self, *, loop: DeterministicLoop) -> None:
+        self._order = loop.next_order()
+        super().__init__(loop=loop)
 
     def __hash__(self) -> int:
         return self._order
@@ -40,15 +43,7 @@ class _Ordered:
     __eq__ = object.__eq__
 
 
-class DeterministicFuture(_Ordered, asyncio.Future[Any]):
-    __slots__ = ("_order",)
-
-    def __init__(self, *, loop: DeterministicLoop) -> None:
-        self._order = loop.next_order()
-        super().__init__(loop=loop)
-
-
-class DeterministicTask(_Ordered, asyncio.Task[Any]):
+class DeterministicTask(asyncio.Task[Any]):
     """``wraps`` is the future that the task was made to await, if it was made of one. ``collectors`` counts the gathers, waits and groups
     that will look at how it ended."""
 
@@ -68,6 +63,11 @@ class DeterministicTask(_Ordered, asyncio.Task[Any]):
         removed = asyncio.Task.remove_done_callback(self, fn)
         self.collectors -= removed * _is_collector(fn)
         return removed
+
+    def __hash__(self) -> int:
+        return self._order
+
+    __eq__ = object.__eq__
 
 
 def _is_collector(callback: Any) -> bool:

@@ -64,7 +64,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._ordered = 0
         self.ready: deque[asyncio.Handle] = deque()
         self._closed = False
-        self._outer: list[tuple[Any, Any]] = []
+        self._outer: tuple[Any, Any] = (None, ())
         self.now_us = 0
         self.start_us = 0
         # Insertion-ordered: closing cancels the newest first. Generators are held strongly, so that none is finalised by the garbage
@@ -160,12 +160,12 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def __enter__(self) -> None:
         """User code may run from here: this is the running loop, and async generators are ours, until ``__exit__`` gives both back to the
         host."""
-        self._outer.append((events._get_running_loop(), sys.get_asyncgen_hooks()))
+        self._outer = (events._get_running_loop(), sys.get_asyncgen_hooks())
         events._set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self.generators.append, finalizer=self._finalise)
+        sys.set_asyncgen_hooks(self.generators.append, self._finalise)
 
     def __exit__(self, *_error: object) -> None:
-        loop, hooks = self._outer.pop()
+        loop, hooks = self._outer
         sys.set_asyncgen_hooks(*hooks)
         events._set_running_loop(loop)
 

@@ -43,7 +43,7 @@ _RULES: dict[type[Command], _Rule] = {
     ev.EntityCalled: _OPERATION,
     ev.EntitySignaled: _OPERATION,
     ev.EventSent: _Rule("entity", attrgetter("id", "instance_id", "name"), "event {0.name!r} to {0.instance_id!r} (call {0.id})"),
-    ev.CommandCancelled: _Rule("cancel {0.kind}", attrgetter("kind", "id"), "cancelling {0.kind} {0.id}"),
+    ev.CommandCancelled: _Rule("cancel", attrgetter("kind", "id"), "cancelling {0.kind} {0.id}"),
     ev.ExecutionCompleted: _Rule("end", attrgetter("__class__"), "a return"),
     ev.ExecutionFailed: _Rule("end", attrgetter("__class__"), "an exception"),
     ev.ExecutionContinuedAsNew: _Rule("end", attrgetter("__class__"), "continue_as_new"),
@@ -51,8 +51,7 @@ _RULES: dict[type[Command], _Rule] = {
 
 
 def _queue(command: Command) -> str:
-    queue = _RULES[type(command)].queue
-    return queue.format(command) if type(command) is ev.CommandCancelled else queue
+    return f"cancel {command.kind}" if isinstance(command, ev.CommandCancelled) else _RULES[type(command)].queue
 
 
 @define
@@ -68,14 +67,16 @@ class Expected:
         """The history's command in the place of ``asked``: (position, command, whether it is the same)."""
         queue = self.queues.get(_queue(asked))
         if not queue:
-            return *(self.first() or (None, None)), False
+            position, command = self.first() or (None, None)
+            return position, command, False
         position, command = queue.popleft()
         identity = _RULES[type(asked)].identity
         return position, command, type(command) is type(asked) and identity(command) == identity(asked)
 
     def first(self) -> tuple[int, Command] | None:
         """The earliest command that the code has not asked for (yet)."""
-        return min((queue[0] for queue in self.queues.values() if queue), key=itemgetter(0), default=None)
+        left = [queue[0] for queue in self.queues.values() if queue]
+        return min(left, key=itemgetter(0)) if left else None
 
 
 def recorded_turns(history: Iterable[ev.Event]) -> Iterator[tuple[ev.MessageEvent, Expected]]:
