@@ -140,10 +140,8 @@ class Registry:
                 raise RegistrationError(f"module {definition.__name__!r} defines no activity, orchestrator or entity")
             for value in found:
                 self.add(value)
-        elif isinstance(definition, Activity):
-            self._add(self.activities, Callee(definition, self.converter))
-        elif isinstance(definition, Orchestrator):
-            self._add(self.orchestrators, Callee(definition, self.converter))
+        elif isinstance(definition, Activity | Orchestrator):
+            self._add(self.activities if isinstance(definition, Activity) else self.orchestrators, Callee(definition, self.converter))
         elif entity is not None:
             self._add(self.entities, BoundEntity(entity, self.converter))
         else:

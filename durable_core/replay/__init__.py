@@ -3,6 +3,6 @@
 machine.py          Execution: (history, messages, orchestrator) → turn
 context.py          OrchestrationContext, the orchestrator's view
 loop.py             the event loop;  futures.py: futures and tasks with an order;  closing.py: ending code in memory
-calls.py            retries and timeouts;  fan_in.py: when_all, when_any;  external_events.py
+calls.py            retries, timeouts, external events;  fan_in.py: when_all, when_any
 matching.py         code against history;  source.py: lines of user code for messages
 """

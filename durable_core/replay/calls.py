@@ -1,12 +1,13 @@
-"""Calls that consist of more than one command: retries and timeouts, as callback state machines.
+"""What an orchestrator waits for beyond one command and its reply: retries and timeouts, as callback state machines, and external events.
 
-They react to a completion synchronously, within the application of its message, so the next attempt's command directly follows the failure
-in the history, whatever else the orchestrator does. Each attempt has a new id: a late result of an earlier attempt finds nobody waiting
-under its id and is dropped.
+They react to a message synchronously, while it is applied, so the next attempt's command directly follows the failure in the history,
+whatever else the orchestrator does. Each attempt has a new id: a late result of an earlier attempt finds nobody waiting under its id and is
+dropped. External events are buffered in order of arrival until somebody waits, and handed to waiters first come, first served.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import define
 
 from durable_core.errors import FailureDetails, TaskTimeoutError
+from durable_core.events import CommandKind, EventRaised
 from durable_core.replay.futures import DurableTask
 from durable_core.retry import RetryPolicy, microseconds
 
 if TYPE_CHECKING:
-    from durable_core.events import CommandKind
     from durable_core.replay.machine import Execution
 
 
@@ -99,3 +100,38 @@ def limit_duration(execution: Execution, task: DurableTask[Any], timeout: timede
         deadline = _Deadline(task, f"{what} did not end within {timeout.total_seconds():g} s")
         number = execution.start_timer(execution.loop.now_us + max(1, microseconds(timeout)), deadline)
         task.add_done_callback(lambda _task: execution.cancel_command("timer", number))
+
+
+class ExternalEvents:
+    """Names are compared case-insensitively."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[DurableTask[Any]]] = {}
+        self.buffered: list[EventRaised] = []
+
+    def raised(self, event: EventRaised) -> None:
+        queue = self._waiting.get(event.name.casefold())
+        if queue:
+            queue.popleft().succeed(event.input)
+        else:
+            self.buffered.append(event)
+
+    def wait(self, task: DurableTask[Any]) -> None:
+        """``task.name`` is the event's name."""
+        name = task.name.casefold()
+        for index, event in enumerate(self.buffered):
+            if event.name.casefold() == name:
+                del self.buffered[index]
+                task.succeed(event.input)
+                return
+        self._waiting.setdefault(name, deque()).append(task)
+
+    def give_up(self, task: DurableTask[Any]) -> None:
+        """A cancelled wait consumes nothing."""
+        queue = self._waiting.get(task.name.casefold())
+        if queue and task in queue:
+            queue.remove(task)
+
+    @property
+    def awaited(self) -> bool:
+        return any(self._waiting.values())

@@ -98,8 +98,6 @@ class OrchestrationContext:
         self.instance_id: Final = execution.instance_id
         self.execution_id: Final = execution.execution_id
         """Differs for each generation of the same instance."""
-        self.logger: logging.LoggerAdapter[logging.Logger] = ReplaySafeLogger(execution)
-        """A stdlib logger that is silent while replaying."""
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -128,6 +126,11 @@ class OrchestrationContext:
     def continue_as_new_suggested(self) -> bool:
         """Whether the history has grown so long that going on as a new generation is cheaper."""
         return self._execution.history_length >= self._execution.limits.suggest_continue_as_new
+
+    @cached_property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A stdlib logger that is silent while replaying."""
+        return ReplaySafeLogger(self._execution)
 
     @cached_property
     def random(self) -> random.Random:

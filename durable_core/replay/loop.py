@@ -22,6 +22,7 @@ from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
+from functools import partialmethod
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
 
@@ -199,17 +200,12 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def _forbid(self, what: str, instead: str) -> NoReturn:
         raise ForbiddenInOrchestratorError(f"{what} is not possible in orchestrator {self.host.name!r} ({user_line()}): {instead}")
 
-
-def _forbidden(what: str) -> Callable[..., Any]:
-    instead = "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)"
-
-    def refuse(self: DeterministicLoop, *args: Any, **kwargs: Any) -> NoReturn:
+    def _refuse(self, what: str, *args: Any, **kwargs: Any) -> NoReturn:
         for argument in (*args, *kwargs.values()):
             if asyncio.iscoroutine(argument):
                 argument.close()
+        instead = "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)"
         self._forbid(what, instead)
-
-    return refuse
 
 
 _FORBIDDEN = {
@@ -233,4 +229,4 @@ _FORBIDDEN = {
 }
 for _what, _methods in _FORBIDDEN.items():
     for _method in _methods.split():
-        setattr(DeterministicLoop, _method, _forbidden(_what))
+        setattr(DeterministicLoop, _method, partialmethod(DeterministicLoop._refuse, _what))

@@ -30,10 +30,9 @@ from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import Callee, Registry
 from durable_core.errors import NonDeterminismError, OrchestrationStuckError, ReplayError, TurnTooLongError
 from durable_core.failures import describe
-from durable_core.replay.calls import TimerWaiter, Waiter
+from durable_core.replay.calls import ExternalEvents, TimerWaiter, Waiter
 from durable_core.replay.closing import close_loop
 from durable_core.replay.context import OrchestrationContext
-from durable_core.replay.external_events import ExternalEvents
 from durable_core.replay.futures import DurableTask, hash_salt
 from durable_core.replay.loop import DeterministicLoop
 from durable_core.replay.matching import Expected, mismatch_message, recorded_turns
