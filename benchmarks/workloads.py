@@ -18,7 +18,7 @@ from attrs import field, frozen
 from benchmarks.audit import audit
 from benchmarks.counting import CountingBackend
 from durable_core import DurableClient, DurableEngine, OrchestrationContext, OrchestrationHandle, activity, orchestrator
-from durable_core.definitions import Orchestrator
+from durable_core.definitions.orchestrator import Orchestrator
 
 ACTIVITIES_EACH = {"hello5": 5, "fanout": 1, "latency": 1, "empty": 0}
 """Activities per unit of N."""

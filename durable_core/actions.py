@@ -11,8 +11,6 @@ from attrs import frozen
 
 from durable_core.events import Event, ExecutionCompleted, ExecutionContinuedAsNew, ExecutionFailed, ExecutionTerminated
 
-__all__ = ["Ending", "Turn"]
-
 Ending = ExecutionCompleted | ExecutionFailed | ExecutionContinuedAsNew | ExecutionTerminated
 
 

@@ -1,7 +1,7 @@
 """Events and messages as bytes: JSON, one object an event, ``type`` naming its class; what has its default value is left out.
 
-msgspec writes and reads the event classes themselves, so there is nothing here to keep in step with ``events.py``: a new event is a line in
-its tables.
+msgspec writes and reads the event classes themselves, so there is nothing here to keep in step with ``events.py``: a new event is a class
+there.
 
 Versions. A field with a default may be added to an event at any time: older code ignores it, newer code reads older events with the
 default. Any other change is a new event class. Code that meets a class that it does not know raises ``StoreVersionError`` and changes
@@ -11,19 +11,20 @@ nothing: a worker of the newer version will take the instance.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from durable_core.errors import PayloadError, StoreFormatError, StoreVersionError
-from durable_core.events import Event, OperationRequested
+from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, Event, OperationRequested
 
 T = TypeVar("T")
 
 _dump = msgspec.json.Encoder().encode
-_load_object = msgspec.json.Decoder(Event | OperationRequested).decode
-_load_array = msgspec.json.Decoder(list[Event]).decode
+_any_event: Any = Union[MESSAGE_EVENTS + COMMAND_EVENTS]  # noqa: UP007  # of a tuple
+_load_object = msgspec.json.Decoder(_any_event | OperationRequested).decode
+_load_array = msgspec.json.Decoder(list[_any_event]).decode
 
 
 def encode_event(event: Event | OperationRequested) -> bytes:

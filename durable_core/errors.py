@@ -40,38 +40,6 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-__all__ = [
-    "ArgumentsError",
-    "DurableError",
-    "EngineStateError",
-    "FailureDetails",
-    "ForbiddenInOrchestratorError",
-    "InstanceAlreadyExistsError",
-    "InstanceError",
-    "InstanceNotFoundError",
-    "InvalidInstanceIdError",
-    "NonDeterminismError",
-    "NotRegisteredError",
-    "OrchestrationFailedError",
-    "OrchestrationStuckError",
-    "OutsideOrchestratorError",
-    "PayloadError",
-    "PayloadTooLargeError",
-    "RegistrationError",
-    "ReplayError",
-    "StoreError",
-    "StoreFormatError",
-    "StoreFullError",
-    "StoreReadOnlyError",
-    "StoreUnavailableError",
-    "StoreUrlError",
-    "StoreVersionError",
-    "TaskFailedError",
-    "TaskTimeoutError",
-    "TurnTooLongError",
-    "UsageError",
-]
-
 
 class FailureDetails(Struct, frozen=True, omit_defaults=True):
     """What is durably known of a failure; the exception object itself never leaves its process.
@@ -170,12 +138,14 @@ class StoreUrlError(UsageError, ValueError):
     """A store URL with an unknown scheme, or one that cannot be read; names the installed schemes."""
 
 
-class InstanceError(DurableError):
-    """About one instance, seen by a client."""
-
+class _OfInstance(DurableError):
     def __init__(self, instance_id: str, message: str) -> None:
         super().__init__(message)
         self.instance_id = instance_id
+
+
+class InstanceError(_OfInstance):
+    """About one instance, seen by a client."""
 
 
 class InstanceNotFoundError(InstanceError):
@@ -211,12 +181,8 @@ class TaskTimeoutError(DurableError, TimeoutError):
     """``timeout=`` of a call ran out before the call ended; the call was cancelled."""
 
 
-class ReplayError(DurableError):
+class ReplayError(_OfInstance):
     """Code and history do not fit. The instance is kept: its turn is given up and tried again later."""
-
-    def __init__(self, instance_id: str, message: str) -> None:
-        super().__init__(message)
-        self.instance_id = instance_id
 
 
 class NonDeterminismError(ReplayError):

@@ -12,50 +12,17 @@ the same byte for byte however they were batched. ``id`` counts per kind of comm
 entity), from 1, and ties a completion to its command. Payloads (``input``, ``result``) are texts made by the
 engine's data converter; ``arity`` is how many positional arguments an input holds (see ``parameters.py``).
 
-To add an event: a class here, a line in ``MESSAGE_EVENTS`` or ``COMMAND_EVENTS`` below, and its handling in
-``replay/machine.py``; the codec follows the tables.
+To add an event: a class here, of ``MessageEvent`` or ``CommandEvent``, and its handling in ``replay/machine.py``; the codec follows the
+classes.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, TypeVar
 
 from msgspec import Struct
 
 from durable_core.errors import FailureDetails
-
-__all__ = [
-    "COMMAND_EVENTS",
-    "MESSAGE_EVENTS",
-    "CommandCancelled",
-    "CommandEvent",
-    "CommandKind",
-    "EntityCalled",
-    "EntityOperationCompleted",
-    "EntityOperationFailed",
-    "EntitySignaled",
-    "Event",
-    "EventRaised",
-    "EventSent",
-    "ExecutionCompleted",
-    "ExecutionContinuedAsNew",
-    "ExecutionFailed",
-    "ExecutionResumed",
-    "ExecutionStarted",
-    "ExecutionSuspended",
-    "ExecutionTerminated",
-    "MessageEvent",
-    "OperationRequested",
-    "Parent",
-    "SubOrchestrationCompleted",
-    "SubOrchestrationFailed",
-    "SubOrchestrationStarted",
-    "TaskCompleted",
-    "TaskFailed",
-    "TaskScheduled",
-    "TimerCreated",
-    "TimerFired",
-]
 
 CommandKind = Literal["task", "child", "timer", "entity"]
 
@@ -77,7 +44,11 @@ class Parent(Struct, frozen=True, gc=False):
 # ── message events ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ExecutionStarted(_Event, frozen=True):
+class MessageEvent(_Event, frozen=True, kw_only=True):
+    at_us: int = 0
+
+
+class ExecutionStarted(MessageEvent, frozen=True):
     """The first event of every history.
 
     ``carried`` are events that the previous generation had buffered when it continued as new. ``python`` (``"3.12"``)
@@ -88,7 +59,6 @@ class ExecutionStarted(_Event, frozen=True):
     name: str
     input: str | None
     arity: int
-    at_us: int = 0
     parent: Parent | None = None
     tags: dict[str, str] = {}
     carried: tuple[EventRaised, ...] = ()
@@ -96,78 +66,81 @@ class ExecutionStarted(_Event, frozen=True):
     logic: int = 1
 
 
-class TaskCompleted(_Event, frozen=True):
+class Completion(MessageEvent, frozen=True):
+    """The command of this ``kind`` and ``id`` has its result."""
+
+    kind: ClassVar[CommandKind]
     id: int
     result: str | None
-    at_us: int = 0
 
 
-class TaskFailed(_Event, frozen=True):
+class TaskCompleted(Completion, frozen=True):
+    kind = "task"
+
+
+class SubOrchestrationCompleted(Completion, frozen=True):
+    kind = "child"
+
+
+class EntityOperationCompleted(Completion, frozen=True):
+    kind = "entity"
+
+
+class Failure(MessageEvent, frozen=True):
+    """The command of this ``kind`` and ``id`` has failed."""
+
+    kind: ClassVar[CommandKind]
     id: int
     failure: FailureDetails
-    at_us: int = 0
 
 
-class SubOrchestrationCompleted(_Event, frozen=True):
-    id: int
-    result: str | None
-    at_us: int = 0
+class TaskFailed(Failure, frozen=True):
+    kind = "task"
 
 
-class SubOrchestrationFailed(_Event, frozen=True):
-    id: int
-    failure: FailureDetails
-    at_us: int = 0
+class SubOrchestrationFailed(Failure, frozen=True):
+    kind = "child"
 
 
-class TimerFired(_Event, frozen=True):
+class EntityOperationFailed(Failure, frozen=True):
+    kind = "entity"
+
+
+class TimerFired(MessageEvent, frozen=True):
     id: int
     due_us: int
-    at_us: int = 0
 
 
-class EventRaised(_Event, frozen=True):
+class EventRaised(MessageEvent, frozen=True):
     """An external event. ``name`` is as the sender wrote it; names are compared case-insensitively."""
 
     name: str
     input: str | None
-    at_us: int = 0
 
 
-class EntityOperationCompleted(_Event, frozen=True):
-    id: int
-    result: str | None
-    at_us: int = 0
-
-
-class EntityOperationFailed(_Event, frozen=True):
-    id: int
-    failure: FailureDetails
-    at_us: int = 0
-
-
-class ExecutionSuspended(_Event, frozen=True):
+class ExecutionSuspended(MessageEvent, frozen=True):
     reason: str = ""
-    at_us: int = 0
 
 
-class ExecutionResumed(_Event, frozen=True):
+class ExecutionResumed(MessageEvent, frozen=True):
     reason: str = ""
-    at_us: int = 0
 
 
-class ExecutionTerminated(_Event, frozen=True):
+class ExecutionTerminated(MessageEvent, frozen=True):
     """A person or a parent ended the orchestration; ``output`` becomes its output. Always the last message event."""
 
     output: str | None = None
     recursive: bool = True
-    at_us: int = 0
 
 
 # ── command events ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class TaskScheduled(_Event, frozen=True):
+class CommandEvent(_Event, frozen=True):
+    """It happened at the time of the message event above it."""
+
+
+class TaskScheduled(CommandEvent, frozen=True):
     id: int
     name: str
     input: str | None
@@ -176,7 +149,7 @@ class TaskScheduled(_Event, frozen=True):
     tags: dict[str, str] | None = None
 
 
-class SubOrchestrationStarted(_Event, frozen=True):
+class SubOrchestrationStarted(CommandEvent, frozen=True):
     id: int
     name: str
     instance_id: str
@@ -185,38 +158,35 @@ class SubOrchestrationStarted(_Event, frozen=True):
     tags: dict[str, str] | None = None
 
 
-class TimerCreated(_Event, frozen=True):
+class TimerCreated(CommandEvent, frozen=True):
     id: int
     due_us: int
 
 
-class EntityCalled(_Event, frozen=True):
+class _OperationSent(CommandEvent, frozen=True):
+    id: int
+    entity: str
+    operation: str
+    input: str | None
+    arity: int
+
+
+class EntityCalled(_OperationSent, frozen=True):
     """``entity`` is the entity's instance id (``@name@key``)."""
 
-    id: int
-    entity: str
-    operation: str
-    input: str | None
-    arity: int
 
-
-class EntitySignaled(_Event, frozen=True):
-    id: int
-    entity: str
-    operation: str
-    input: str | None
-    arity: int
+class EntitySignaled(_OperationSent, frozen=True):
     due_us: int = 0
 
 
-class EventSent(_Event, frozen=True):
+class EventSent(CommandEvent, frozen=True):
     id: int
     instance_id: str
     name: str
     input: str | None
 
 
-class CommandCancelled(_Event, frozen=True):
+class CommandCancelled(CommandEvent, frozen=True):
     """The code gave up a command of its own (cancelled a task, left a timeout in time, …). ``target`` is the instance id of a child."""
 
     kind: CommandKind
@@ -224,19 +194,19 @@ class CommandCancelled(_Event, frozen=True):
     target: str = ""
 
 
-class ExecutionCompleted(_Event, frozen=True):
+class ExecutionCompleted(CommandEvent, frozen=True):
     """``unawaited`` are failures of tasks of the orchestrator that nobody had awaited when it ended (at most 100)."""
 
     result: str | None
     unawaited: tuple[FailureDetails, ...] = ()
 
 
-class ExecutionFailed(_Event, frozen=True):
+class ExecutionFailed(CommandEvent, frozen=True):
     failure: FailureDetails
     unawaited: tuple[FailureDetails, ...] = ()
 
 
-class ExecutionContinuedAsNew(_Event, frozen=True):
+class ExecutionContinuedAsNew(CommandEvent, frozen=True):
     """The last event of a generation; the next one starts with ``input`` and the events of ``carried``."""
 
     input: str | None
@@ -256,33 +226,13 @@ class OperationRequested(_Event, frozen=True):
     caller: Parent | None = None
 
 
-MessageEvent = (
-    ExecutionStarted
-    | TaskCompleted
-    | TaskFailed
-    | SubOrchestrationCompleted
-    | SubOrchestrationFailed
-    | TimerFired
-    | EventRaised
-    | EntityOperationCompleted
-    | EntityOperationFailed
-    | ExecutionSuspended
-    | ExecutionResumed
-    | ExecutionTerminated
-)
-CommandEvent = (
-    TaskScheduled
-    | SubOrchestrationStarted
-    | TimerCreated
-    | EntityCalled
-    | EntitySignaled
-    | EventSent
-    | CommandCancelled
-    | ExecutionCompleted
-    | ExecutionFailed
-    | ExecutionContinuedAsNew
-)
 Event = MessageEvent | CommandEvent
+E = TypeVar("E")
 
-MESSAGE_EVENTS: tuple[type[MessageEvent], ...] = get_args(MessageEvent)
-COMMAND_EVENTS: tuple[type[CommandEvent], ...] = get_args(CommandEvent)
+
+def _leaves(kind: type[E]) -> tuple[type[E], ...]:
+    return tuple(leaf for part in kind.__subclasses__() for leaf in _leaves(part)) or (kind,)
+
+
+MESSAGE_EVENTS = _leaves(MessageEvent)
+COMMAND_EVENTS = _leaves(CommandEvent)

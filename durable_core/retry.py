@@ -10,8 +10,6 @@ from attrs import field, frozen
 
 from durable_core.errors import FailureDetails
 
-__all__ = ["LATEST_US", "RetryContext", "RetryPolicy", "microseconds"]
-
 
 @frozen
 class RetryContext:

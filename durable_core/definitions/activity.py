@@ -7,14 +7,14 @@ import logging
 from asyncio import events
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
+from functools import cached_property
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
 
 import attrs
 
+from durable_core.definitions.definition import Definition, checked_name, takes_context
 from durable_core.errors import ForbiddenInOrchestratorError, RegistrationError
 from durable_core.retry import RetryPolicy
-
-__all__ = ["Activity", "ActivityContext", "AsyncActivity", "Executor", "SyncActivity", "activity", "make_activity"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,41 +43,25 @@ class ActivityContext:
         return self.task_id
 
 
-def _stand_in(name: str) -> ActivityContext:
-    logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{name}"))
-    return ActivityContext("called directly", "called directly", name, 1, logger)
-
-
-class Activity(Generic[P, R]):
+class Activity(Definition, Generic[P, R]):
     """A registered activity. Call it through ``ctx.call_activity``; outside an orchestrator calling it is calling the plain function.
 
     Then one that takes an ``ActivityContext`` gets a stand-in, unless it is given one: the signature that type checkers see has none.
     """
 
-    def __init__(
-        self,
-        fn: Callable[..., Any],
-        *,
-        name: str,
-        retry: RetryPolicy | None,
-        timeout: timedelta | None,
-        tags: dict[str, str] | None,
-        executor: Executor,
-    ) -> None:
-        self.fn = fn
-        self.name = name
-        self.retry = retry
-        self.timeout = timeout
-        self.tags = tags
-        self.executor: Executor = executor
-        self.is_async = inspect.iscoroutinefunction(fn)
-        self.takes_context = _takes_context(fn)
-        self.base: Activity[..., Any] = self
-        self.__doc__ = fn.__doc__
-        self.__name__ = name
-        self.__qualname__ = getattr(fn, "__qualname__", name)
-        self.__module__ = fn.__module__
-        self.__wrapped__ = fn
+    kind = "activity"
+    retry: RetryPolicy | None = None
+    timeout: timedelta | None = None
+    tags: dict[str, str] | None = None
+    executor: Executor = "thread"
+
+    @cached_property
+    def takes_context(self) -> bool:
+        return takes_context(self.fn, ActivityContext)
+
+    @property
+    def skip(self) -> int:  # type: ignore[override]
+        return int(self.takes_context)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         if getattr(events._get_running_loop(), "is_orchestrator_loop", False):
@@ -85,23 +69,15 @@ class Activity(Generic[P, R]):
                 f"activity {self.name!r} was called directly inside an orchestrator; write: await ctx.call_activity({self.name}, ...). Directly it would run again on every replay"
             )
         if self.takes_context and not any(isinstance(value, ActivityContext) for value in (*args, *kwargs.values())):
-            return self.fn(_stand_in(self.name), *args, **kwargs)
+            logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{self.name}"))
+            return self.fn(ActivityContext("called directly", "called directly", self.name, 1, logger), *args, **kwargs)
         return self.fn(*args, **kwargs)
 
-    def _copy(self, retry: RetryPolicy | None, timeout: timedelta | None, tags: dict[str, str] | None) -> Any:
-        copy = type(self)(
-            self.fn,
-            name=self.name,
-            retry=retry or self.retry,
-            timeout=timeout or self.timeout,
-            tags=tags or self.tags,
-            executor=self.executor,
-        )
-        copy.base = self.base
-        return copy
-
-    def __repr__(self) -> str:
-        return f"<activity {self.name!r}>"
+    def with_options(
+        self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None
+    ) -> Self:
+        """The same activity with other defaults, for calls whose arguments are to be checked exactly."""
+        return self._with(retry=retry, timeout=timeout, tags=tags)
 
 
 class AsyncActivity(Activity[P, R]):
@@ -110,12 +86,6 @@ class AsyncActivity(Activity[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
 
-    def with_options(
-        self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None
-    ) -> AsyncActivity[P, R]:
-        """The same activity with other defaults, for calls whose arguments are to be checked exactly."""
-        return self._copy(retry, timeout, tags)  # type: ignore[no-any-return]
-
 
 class SyncActivity(Activity[P, R]):
     """A plain ``def`` activity: runs in a thread, or with ``executor="process"`` in a process of the engine's pool."""
@@ -123,48 +93,25 @@ class SyncActivity(Activity[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
 
-    def with_options(
-        self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None
-    ) -> SyncActivity[P, R]:
-        """The same activity with other defaults, for calls whose arguments are to be checked exactly."""
-        return self._copy(retry, timeout, tags)  # type: ignore[no-any-return]
-
-
-def _takes_context(fn: Callable[..., Any]) -> bool:
-    parameters = list(inspect.signature(fn).parameters.values())
-    if not parameters:
-        return False
-    annotation = parameters[0].annotation
-    return annotation is ActivityContext or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "ActivityContext")
-
 
 def make_activity(
-    fn: Callable[..., Any],
-    *,
-    name: str | None = None,
-    retry: RetryPolicy | None = None,
-    timeout: timedelta | None = None,
-    executor: Executor = "thread",
+    fn: Any, *, name: str | None = None, retry: RetryPolicy | None = None, timeout: timedelta | None = None, executor: Executor = "thread"
 ) -> Activity[..., Any]:
     """Raises ``RegistrationError`` for what cannot be an activity."""
-    if isinstance(fn, Activity):
-        raise RegistrationError(f"{fn!r} is an activity already")
-    if inspect.isclass(fn) or not hasattr(fn, "__call__"):  # noqa: B004  # a type checker knows that it is callable; a user may not
+    if inspect.isclass(fn) or not callable(fn):
         raise RegistrationError(f"an activity must be a function or a bound method, got {fn!r}")
-    name = name or getattr(fn, "__name__", "")
-    if not name or name == "<lambda>":
-        raise RegistrationError("an activity needs a name that stays the same after a restart: write a def, or pass name=...")
+    name = checked_name(fn, name, "activity", "write a def")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise RegistrationError(f"activity {name!r} is a generator; write a plain def or async def that returns its result")
     is_async = inspect.iscoroutinefunction(fn)
     if executor not in ("thread", "process"):
         raise RegistrationError(f"activity {name!r}: executor must be 'thread' or 'process', got {executor!r}")
-    if executor == "process" and (is_async or inspect.ismethod(fn) or "<locals>" in fn.__qualname__ or _takes_context(fn)):
+    if executor == "process" and (is_async or inspect.ismethod(fn) or "<locals>" in fn.__qualname__ or takes_context(fn, ActivityContext)):
         raise RegistrationError(
             f"activity {name!r}: executor='process' needs a plain def at module level without ActivityContext, so that another process can import it"
         )
     kind = AsyncActivity if is_async else SyncActivity
-    return kind(fn, name=name, retry=retry, timeout=timeout, tags=None, executor=executor)
+    return kind(fn, name)._with(retry=retry, timeout=timeout, executor=executor)
 
 
 class _AnyFirst:

@@ -6,14 +6,13 @@ import inspect
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar, get_type_hints, overload
+from typing import Any, TypeVar, overload
 
 from attrs import define, frozen
 
 from durable_core.backend import ENTITY_PREFIX
+from durable_core.definitions.definition import Definition, takes_context
 from durable_core.errors import InvalidInstanceIdError, RegistrationError
-
-__all__ = ["EntityContext", "EntityDefinition", "EntityId", "definition_of", "entity"]
 
 E = TypeVar("E")
 
@@ -59,25 +58,25 @@ class EntityContext:
     logger: logging.LoggerAdapter[logging.Logger]
 
 
+class Operation(Definition):
+    """A public method of an entity class."""
+
+    kind = "operation"
+
+    def __init__(self, entity: str, fn: Callable[..., Any], name: str) -> None:
+        super().__init__(fn, name)
+        self.what = f"operation {entity}.{name}"
+        self.takes_context = takes_context(fn, EntityContext, position=1)
+        self.skip = 1 + self.takes_context
+
+
 @frozen
 class EntityDefinition:
-    """``state`` maps attribute names to their hints; ``operations`` are the public methods. ``name`` is lower case."""
+    """``name`` is lower case; ``operations`` are the public methods."""
 
     cls: type
     name: str
-    operations: dict[str, Callable[..., Any]]
-
-    def state_hints(self) -> dict[str, Any]:
-        hints = get_type_hints(self.cls, include_extras=True)
-        return {
-            name: hint for name, hint in hints.items() if not name.startswith("_") and getattr(hint, "__origin__", None) is not _class_var()
-        }
-
-
-def _class_var() -> Any:
-    from typing import ClassVar
-
-    return ClassVar
+    operations: dict[str, Operation]
 
 
 @overload
@@ -89,20 +88,17 @@ def entity(cls: Any = None, /, *, name: str | None = None) -> Any:
 
     The class must be constructible without arguments (its initial state).
     """
-    if cls is None:
-        return lambda cls: _mark(cls, name)
-    return _mark(cls, name)
+
+    def mark(cls: type[E]) -> type[E]:
+        setattr(cls, _MARKER, make_entity(cls, name=name))
+        return cls
+
+    return mark if cls is None else mark(cls)
 
 
-def _mark(cls: type[E], name: str | None) -> type[E]:
-    setattr(cls, _MARKER, make_entity(cls, name=name))
-    return cls
-
-
-def definition_of(cls: type) -> EntityDefinition | None:
+def definition_of(cls: Any) -> EntityDefinition | None:
     """What ``@entity`` made of exactly this class (not of a base class)."""
-    found = cls.__dict__.get(_MARKER)
-    return found if isinstance(found, EntityDefinition) else None
+    return vars(cls).get(_MARKER) if inspect.isclass(cls) else None
 
 
 def make_entity(cls: Any, *, name: str | None = None) -> EntityDefinition:
@@ -112,14 +108,12 @@ def make_entity(cls: Any, *, name: str | None = None) -> EntityDefinition:
     name = EntityId(name or cls.__name__, "-").name
     required = [
         parameter.name
-        for parameter in list(inspect.signature(cls).parameters.values())
+        for parameter in inspect.signature(cls).parameters.values()
         if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     if required:
         raise RegistrationError(
             f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state), but needs {', '.join(required)}; give defaults"
         )
-    operations: dict[str, Callable[..., Any]] = {
-        key: value for key, value in inspect.getmembers(cls, inspect.isfunction) if not key.startswith("_")
-    }
-    return EntityDefinition(cls, name, operations)
+    methods = inspect.getmembers(cls, inspect.isfunction)
+    return EntityDefinition(cls, name, {key: Operation(name, fn, key) for key, fn in methods if not key.startswith("_")})

@@ -6,42 +6,44 @@ that forward references to later classes work.
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar, get_origin, get_type_hints
 
 from durable_core.converter import DataConverter, compiled
-from durable_core.definitions.activity import Activity, make_activity
-from durable_core.definitions.entity import EntityDefinition, definition_of, make_entity
-from durable_core.definitions.orchestrator import Orchestrator, make_orchestrator
+from durable_core.definitions.activity import Activity
+from durable_core.definitions.definition import Definition
+from durable_core.definitions.entity import EntityDefinition, Operation, definition_of
+from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import NotRegisteredError, PayloadError, PayloadTooLargeError, RegistrationError
-from durable_core.parameters import Parameters, decode_untyped, encode_untyped
+from durable_core.parameters import Parameters, encode_untyped
 
-__all__ = ["BoundActivity", "BoundEntity", "BoundOperation", "BoundOrchestrator", "Registry"]
+T = TypeVar("T")
+D = TypeVar("D", bound=Definition)
 
 
-class _Bound:
-    """A callee with its converter: arguments and result to and from text."""
+class Callee(Generic[D]):
+    """A definition with its converter: arguments and result to and from text.
 
-    known = True
+    What is called by a name that this engine does not know (another worker may) is a callee too, of the stand-in ``unknown``.
+    """
 
-    def __init__(self, name: str, what: str, fn: Callable[..., Any], skip: int, converter: DataConverter) -> None:
-        self.name = name
-        self.fn = fn
-        self._what = what
-        self._skip = skip
+    def __init__(self, definition: D, converter: DataConverter) -> None:
+        self.definition = definition
+        self.name = definition.name
+        self.fn = definition.fn
+        self.known = definition.fn is not unknown
         self._converter = converter
 
     @cached_property
     def parameters(self) -> Parameters:
-        return Parameters(self.fn, skip=self._skip, name=self._what, converter=self._converter)
+        return Parameters(self.fn, skip=self.definition.skip, name=self.definition.what, converter=self._converter)
 
     @cached_property
     def encode(self) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[str | None, int]]:
-        return self.parameters.encode
+        return self.parameters.encode if self.known else self._encode_unknown
 
     @cached_property
     def decode(self) -> Callable[[str | None, int], tuple[Any, ...]]:
@@ -49,102 +51,23 @@ class _Bound:
 
     @cached_property
     def encode_result(self) -> Callable[[Any], str]:
-        return compiled(self._converter, self.parameters.return_hint, f"the result of {self._what}").encode
+        return compiled(self._converter, self.parameters.return_hint, f"the result of {self.definition.what}").encode
 
     @cached_property
     def decode_result(self) -> Callable[[str | None], Any]:
-        return _decoder(self._converter, self.parameters.return_hint, f"the result of {self._what}")
+        hint = self.parameters.return_hint if self.known else Any
+        return _decoder(self._converter, hint, f"the result of {self.definition.what}")
+
+    def _encode_unknown(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
+        if kwargs:
+            raise PayloadError(
+                f"{self.name!r} is called by name: its signature is unknown here, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position"
+            )
+        return encode_untyped(args, self._converter, self.definition.what)
 
 
-class BoundActivity(_Bound):
-    def __init__(self, activity: Activity[..., Any], converter: DataConverter) -> None:
-        super().__init__(activity.name, f"activity {activity.name!r}", activity.fn, int(activity.takes_context), converter)
-        self.activity = activity
-        self.retry = activity.retry
-        self.timeout = activity.timeout
-        self.tags = activity.tags
-
-    def with_options_of(self, activity: Activity[..., Any]) -> BoundActivity:
-        """The same compiled callee under the options of a ``with_options`` copy."""
-        copy = BoundActivity(activity, self._converter)
-        copy.__dict__.update(
-            parameters=self.parameters,
-            encode=self.encode,
-            decode=self.decode,
-            encode_result=self.encode_result,
-            decode_result=self.decode_result,
-        )
-        return copy
-
-
-class UnknownActivity:
-    """An activity called by a name that this engine does not know; another worker may."""
-
-    known = False
-    retry = None
-    timeout = None
-    tags = None
-
-    def __init__(self, name: str, converter: DataConverter) -> None:
-        self.name = name
-        self._converter = converter
-        self.decode_result = _decoder(converter, Any, f"the result of activity {name!r}")
-
-    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
-        return encode_untyped(_no_keywords(self.name, args, kwargs), self._converter, f"activity {self.name!r}")
-
-
-class BoundOrchestrator(_Bound):
-    def __init__(self, orchestrator: Orchestrator[..., Any], converter: DataConverter) -> None:
-        super().__init__(orchestrator.name, f"orchestrator {orchestrator.name!r}", orchestrator.fn, 1, converter)
-        self.instance_id = orchestrator.instance_id
-
-    async def start(self, ctx: Any, text: str | None, arity: int) -> Any:
-        """The orchestrator's coroutine; arguments that cannot be decoded fail it."""
-        return await self.fn(ctx, *self.decode(text, arity))
-
-    def with_options_of(self, orchestrator: Orchestrator[..., Any]) -> BoundOrchestrator:
-        copy = BoundOrchestrator(orchestrator, self._converter)
-        copy.__dict__.update(
-            parameters=self.parameters,
-            encode=self.encode,
-            decode=self.decode,
-            encode_result=self.encode_result,
-            decode_result=self.decode_result,
-        )
-        return copy
-
-
-class UnknownOrchestrator:
-    """An orchestrator called by a name that this engine does not know."""
-
-    instance_id = None
-
-    def __init__(self, name: str, converter: DataConverter) -> None:
-        self.name = name
-        self._converter = converter
-        self.decode_result = _decoder(converter, Any, f"the result of orchestrator {name!r}")
-
-    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
-        return encode_untyped(_no_keywords(self.name, args, kwargs), self._converter, f"orchestrator {self.name!r}")
-
-
-class BoundOperation(_Bound):
-    def __init__(self, entity: str, name: str, fn: Callable[..., Any], converter: DataConverter) -> None:
-        takes_context = _takes_entity_context(fn)
-        super().__init__(name, f"operation {entity}.{name}", fn, 1 + takes_context, converter)
-        self.takes_context = takes_context
-        self.is_async = inspect.iscoroutinefunction(fn)
-
-
-def _takes_entity_context(fn: Callable[..., Any]) -> bool:
-    parameters = list(inspect.signature(fn).parameters.values())[1:2]
-    annotation = parameters[0].annotation if parameters else None
-    return (
-        getattr(annotation, "__name__", annotation) == "EntityContext"
-        if not isinstance(annotation, str)
-        else annotation.rpartition(".")[2] == "EntityContext"
-    )
+def unknown() -> None:
+    """Stands for what this engine knows by name only; it is never called."""
 
 
 class BoundEntity:
@@ -153,10 +76,11 @@ class BoundEntity:
     def __init__(self, definition: EntityDefinition, converter: DataConverter) -> None:
         self.definition = definition
         self.name = definition.name
+        self.fn = definition.cls
         self._converter = converter
-        self._operations = {name: BoundOperation(self.name, name, fn, converter) for name, fn in definition.operations.items()}
+        self._operations = {name: Callee(operation, converter) for name, operation in definition.operations.items()}
 
-    def operation(self, operation: Any) -> BoundOperation:
+    def operation(self, operation: Any) -> Callee[Operation]:
         """By name, or by the class's function."""
         name = operation if isinstance(operation, str) else getattr(operation, "__name__", "")
         bound = self._operations.get(name)
@@ -168,13 +92,15 @@ class BoundEntity:
 
     def is_async(self, operation: str) -> bool:
         bound = self._operations.get(operation)
-        return bound is not None and bound.is_async
+        return bound is not None and bound.definition.is_async
 
     @cached_property
     def _fields(self) -> dict[str, Any]:
+        hints = get_type_hints(self.definition.cls, include_extras=True)
         return {
             name: compiled(self._converter, hint, f"attribute {name!r} of entity {self.name!r}")
-            for name, hint in self.definition.state_hints().items()
+            for name, hint in hints.items()
+            if not name.startswith("_") and get_origin(hint) is not ClassVar
         }
 
     def encode_state(self, entity: Any) -> dict[str, str]:
@@ -197,104 +123,65 @@ class Registry:
         self.converter = converter
         self.max_payload_bytes = sys.maxsize
         """The limit of the store that is open."""
-        self.activities: dict[str, BoundActivity] = {}
-        self.orchestrators: dict[str, BoundOrchestrator] = {}
+        self.activities: dict[str, Callee[Activity[..., Any]]] = {}
+        self.orchestrators: dict[str, Callee[Orchestrator[..., Any]]] = {}
         self.entities: dict[str, BoundEntity] = {}
-        self._variants: dict[Activity[..., Any], BoundActivity] = {}
         self._decoders: dict[Any, Callable[[str | None], Any]] = {}
 
     # ── registering ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def add(self, definition: Any) -> None:
+    def add(self, definition: T) -> T:
         """An activity, orchestrator or entity class; or a module, all of whose definitions are added. A plain ``async def`` or ``def`` is
         refused: decorate it."""
+        entity = definition if isinstance(definition, EntityDefinition) else definition_of(definition)
         if isinstance(definition, ModuleType):
-            found = [
-                value
-                for value in vars(definition).values()
-                if isinstance(value, Activity | Orchestrator) or (inspect.isclass(value) and definition_of(value))
-            ]
+            found = [value for value in vars(definition).values() if isinstance(value, Activity | Orchestrator) or definition_of(value)]
             if not found:
                 raise RegistrationError(f"module {definition.__name__!r} defines no activity, orchestrator or entity")
             for value in found:
                 self.add(value)
-        elif isinstance(definition, Activity):
-            self._add(self.activities, definition.name, BoundActivity(definition, self.converter), definition.fn)
-        elif isinstance(definition, Orchestrator):
-            self._add(self.orchestrators, definition.name, BoundOrchestrator(definition, self.converter), definition.fn)
-        elif inspect.isclass(definition) and (entity := definition_of(definition)):
-            self._add(self.entities, entity.name, BoundEntity(entity, self.converter), definition)
+        elif isinstance(definition, Activity | Orchestrator):
+            self._add(self.activities if isinstance(definition, Activity) else self.orchestrators, Callee(definition, self.converter))
+        elif entity is not None:
+            self._add(self.entities, BoundEntity(entity, self.converter))
         else:
             raise RegistrationError(f"cannot register {definition!r}: decorate it with @activity, @orchestrator or @entity first")
-
-    def add_activity(self, fn: Callable[..., Any], **options: Any) -> Activity[..., Any]:
-        activity = make_activity(fn, **options)
-        self.add(activity)
-        return activity
-
-    def add_orchestrator(self, fn: Callable[..., Coroutine[Any, Any, Any]], *, name: str | None = None) -> Orchestrator[..., Any]:
-        orchestrator = make_orchestrator(fn, name=name)
-        self.add(orchestrator)
-        return orchestrator
-
-    def add_entity(self, cls: type, *, name: str | None = None) -> EntityDefinition:
-        definition = make_entity(cls, name=name)
-        self._add(self.entities, definition.name, BoundEntity(definition, self.converter), cls)
         return definition
 
-    def _add(self, table: dict[str, Any], name: str, bound: Any, definition: Any) -> None:
-        taken = table.get(name)
+    def _add(self, table: dict[str, Any], bound: Callee[Any] | BoundEntity) -> None:
+        taken = table.get(bound.name)
         if taken is None:
-            if isinstance(bound, _Bound):
+            if isinstance(bound, Callee):
                 _ = bound.parameters  # refuses signatures that cannot travel, now rather than at the first call
-            table[name] = bound
-            return
-        other = taken.definition.cls if isinstance(taken, BoundEntity) else taken.fn
-        if other is not definition:
+            table[bound.name] = bound
+        elif taken.fn is not bound.fn:
             raise RegistrationError(
-                f"the name {name!r} is taken by {other.__module__}.{other.__qualname__}; names must be unique, since they are what a history remembers: pass name=... to one of them"
+                f"the name {bound.name!r} is taken by {taken.fn.__module__}.{taken.fn.__qualname__}; names must be unique, since they are what a history remembers: pass name=... to one of them"
             )
 
     # ── looking up ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def activity(self, fn: Any) -> BoundActivity | UnknownActivity:
+    def activity(self, fn: Any) -> Callee[Activity[..., Any]]:
         """What ``ctx.call_activity`` was given: the decorated activity, the function it decorates, or a name."""
-        if isinstance(fn, str):
-            return self.activities.get(fn) or UnknownActivity(fn, self.converter)
-        if isinstance(fn, Activity):
-            bound = self.activities.get(fn.name)
-            if bound is not None and bound.activity is fn:
-                return bound
-            if bound is not None and bound.activity is fn.base:
-                if fn not in self._variants:
-                    self._variants[fn] = bound.with_options_of(fn)
-                return self._variants[fn]
-        else:
-            bound = self.activities.get(getattr(fn, "__name__", ""))
-            if bound is not None and bound.fn == fn:
-                return bound
-        raise NotRegisteredError(
-            f"{fn!r} is not an activity of this engine; decorate it with @engine.activity, or engine.register(...) what a library defines"
-        )
+        return self._find(Activity, self.activities, fn)
 
-    def orchestrator(self, fn: Any) -> BoundOrchestrator | UnknownOrchestrator:
+    def orchestrator(self, fn: Any) -> Callee[Orchestrator[..., Any]]:
         """What a client or ``ctx.call_sub_orchestrator`` was given: the decorated orchestrator, the function it decorates, or a name."""
+        return self._find(Orchestrator, self.orchestrators, fn)
+
+    def _find(self, kind: type[D], table: dict[str, Callee[D]], fn: Any) -> Callee[D]:
         if isinstance(fn, str):
-            return self.orchestrators.get(fn) or UnknownOrchestrator(fn, self.converter)
-        bound = self.orchestrators.get(str(getattr(fn, "name", getattr(fn, "__name__", ""))))
-        if bound is not None and bound.fn in (fn, getattr(fn, "fn", None)):
-            return bound if getattr(fn, "instance_id", None) is None else bound.with_options_of(fn)
-        raise NotRegisteredError(
-            f"{fn!r} is not an orchestrator of this engine; decorate it with @engine.orchestrator, or engine.register(...) what a library defines"
-        )
+            return table.get(fn) or Callee(kind(unknown, fn), self.converter)
+        bound = table.get(str(getattr(fn, "__name__", "")))
+        if bound is not None and (bound.definition is fn or bound.fn == (fn.fn if isinstance(fn, kind) else fn)):
+            return bound
+        raise _not_registered(fn, kind.kind)
 
     def entity(self, cls: Any) -> BoundEntity:
         for bound in self.entities.values():
             if bound.definition.cls is cls or bound.name == cls:
                 return bound
-        raise NotRegisteredError(
-            f"{cls!r} is not an entity of this engine; decorate it with @engine.entity, or engine.register(...) what a library defines"
-        )
+        raise _not_registered(cls, "entity")
 
     # ── payloads ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -323,9 +210,6 @@ class Registry:
     def encode_arguments(self, args: tuple[Any, ...]) -> tuple[str | None, int]:
         return encode_untyped(args, self.converter, "a call by name")
 
-    def decode_arguments(self, text: str | None, arity: int) -> tuple[Any, ...]:
-        return decode_untyped(text, arity, self.converter)
-
 
 def _decoder(converter: DataConverter, hint: Any, where: str) -> Callable[[str | None], Any]:
     """A missing text is None."""
@@ -337,9 +221,7 @@ def _decoder(converter: DataConverter, hint: Any, where: str) -> Callable[[str |
     return decode_or_none
 
 
-def _no_keywords(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    if kwargs:
-        raise PayloadError(
-            f"{name!r} is called by name: its signature is unknown here, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position"
-        )
-    return args
+def _not_registered(what: Any, kind: str) -> NotRegisteredError:
+    return NotRegisteredError(
+        f"{what!r} is not an {kind} of this engine; decorate it with @engine.{kind}, or engine.register(...) what a library defines"
+    )

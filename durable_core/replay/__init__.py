@@ -1,8 +1,8 @@
 """The deterministic machine: it runs an orchestrator on a loop of its own, records what it asks for, and runs it again from the record.
 
 machine.py          Execution: (history, messages, orchestrator) → turn
-context.py          OrchestrationContext, the orchestrator's view;  entity_ref.py, logger.py, identity.py: parts of it
+context.py          OrchestrationContext, the orchestrator's view
 loop.py             the event loop;  futures.py: futures and tasks with an order;  closing.py: ending code in memory
-calls.py            retries and timeouts;  fan_in.py: when_all, when_any;  external_events.py
+calls.py            retries, timeouts, external events;  fan_in.py: when_all, when_any
 matching.py         code against history;  source.py: lines of user code for messages
 """

@@ -13,8 +13,6 @@ from typing import Any
 from durable_core.replay.loop import DeterministicLoop
 from durable_core.replay.source import await_chain, frame_of
 
-__all__ = ["LEAKED", "close_loop"]
-
 _ROUNDS = 10
 _STEPS_PER_ROUND = 10_000
 _STEPS_PER_TASK = 10  # ending takes a task about five steps; a fan-out of ten thousand must not run into the bound
@@ -31,13 +29,13 @@ def close_loop(loop: DeterministicLoop, what: str) -> None:
         return
     if loop.tasks or loop.generators:
         _cancel_tasks(loop, what)
-        loop.discard_ready()
+        loop.ready.clear()
         _close_tasks(loop, what)
         for generator in loop.generators:
             _close_generator(loop, generator, what)
         for task in loop.tasks:  # started by what was being closed, again and again
             _keep_for_ever(task.get_coro())
-    loop.discard_ready()
+    loop.ready.clear()
     loop.close()
     loop.generators.clear()  # after closing: what is dropped now must not be finalised by a task
 
@@ -65,7 +63,7 @@ def _close_tasks(loop: DeterministicLoop, what: str) -> None:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             if not task.done():
                 _close_by_force(loop, task.get_coro(), what)
-        loop.discard_ready()
+        loop.ready.clear()
 
 
 def _close_by_force(loop: DeterministicLoop, coroutine: Any, what: str) -> None:
@@ -73,28 +71,25 @@ def _close_by_force(loop: DeterministicLoop, coroutine: Any, what: str) -> None:
     # dropping it would run it again.
     running = [generator for generator in loop.generators if getattr(generator, "ag_running", False)]
     parts = [part for root in (coroutine, *running) for part in await_chain(root)]
-    outer = loop.enter()
     try:
-        coroutine.close()
+        with loop:
+            coroutine.close()
     except BaseException as error:  # a coroutine that yields in its finally, or raises: both are told of, neither may stop the engine
         _keep(parts, f"{what}: code", error)
-    finally:
-        loop.leave(outer)
 
 
 def _close_generator(loop: DeterministicLoop, generator: Any, what: str) -> None:
     if generator.ag_frame is None or generator.ag_running:
         return
-    outer = loop.enter()
+    why: object = "it awaits in its finally"
     try:
-        generator.aclose().__await__().send(None)
-        _keep([generator], f"{what}: async generator {generator.__qualname__}", "it awaits in its finally")
+        with loop:
+            generator.aclose().__await__().send(None)
     except (StopIteration, StopAsyncIteration):
-        pass
+        return
     except BaseException as error:
-        _keep([generator], f"{what}: async generator {generator.__qualname__}", error)
-    finally:
-        loop.leave(outer)
+        why = error
+    _keep([generator], f"{what}: async generator {generator.__qualname__}", why)
 
 
 def _keep(parts: list[Any], what: str, why: object) -> None:

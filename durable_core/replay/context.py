@@ -9,31 +9,26 @@ from __future__ import annotations
 import logging
 import random
 from asyncio import events
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
-from uuid import UUID
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypedDict, TypeVarTuple, Unpack, overload
+from uuid import NAMESPACE_OID, UUID, uuid5
 
-from durable_core.definitions import Activity, EntityId, Orchestrator
+from durable_core import events as ev
+from durable_core.definitions.activity import Activity, P, R
+from durable_core.definitions.entity import E, EntityId
+from durable_core.definitions.orchestrator import O, Orchestrator
+from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import OutsideOrchestratorError
-from durable_core.events import CommandKind, EntityCalled, EntitySignaled, EventSent, Parent, SubOrchestrationStarted, TaskScheduled
 from durable_core.ids import check_instance_id, child_id
-from durable_core.replay.calls import RetryingCall, Waiter, limit_duration
-from durable_core.replay.entity_ref import EntityRef
-from durable_core.replay.futures import DurableTask
-from durable_core.replay.identity import derived_uuid, seeded_random
-from durable_core.replay.logger import ReplaySafeLogger
+from durable_core.replay.calls import RetryingCall, Schedule, Waiter, limit_duration
+from durable_core.replay.futures import Decoder, DurableTask
 from durable_core.retry import LATEST_US, RetryPolicy, microseconds
 
 if TYPE_CHECKING:
     from durable_core.replay.machine import Execution
 
-__all__ = ["OrchestrationContext"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
-O = TypeVar("O")  # noqa: E741
-E = TypeVar("E")
 Ts = TypeVarTuple("Ts")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,37 +48,61 @@ class ChildOptions(CallOptions, total=False):
     instance_id: str | None
 
 
+class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):
+    """Records carry ``instance_id`` and ``orchestrator``. A line is logged again if the process dies between the line and the commit of its
+    turn."""
+
+    def __init__(self, execution: Execution) -> None:
+        logger = logging.getLogger(f"durable_core.orchestrator.{execution.name}")
+        super().__init__(logger, {"instance_id": execution.instance_id, "orchestrator": execution.name})
+        self._execution = execution
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
+        return not self._execution.replaying and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+
+class EntityRef(Generic[E]):
+    """An entity as an orchestrator sees it. Operations are named by the class's functions: ``ref.call(Counter.add, 5)``."""
+
+    def __init__(self, ctx: OrchestrationContext, bound: BoundEntity, key: str) -> None:
+        self._ctx = ctx
+        self._bound = bound
+        self.id = EntityId(bound.name, key)
+
+    @overload
+    def call(self, operation: Callable[Concatenate[E, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    @overload
+    def call(self, operation: Callable[Concatenate[E, P], R], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    def call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run one operation and wait for what it returns or raises (``TaskFailedError``)."""
+        callee = self._bound.operation(operation)
+        return self._ctx._call_entity(self.id, callee.name, callee.encode(args, kwargs), callee.decode_result)
+
+    def signal(self, operation: Callable[Concatenate[E, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Send one operation and go on: no reply, no error."""
+        callee = self._bound.operation(operation)
+        self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs))
+
+
 class OrchestrationContext:
     """The first parameter of every orchestrator. Valid only inside turns of its own orchestration."""
 
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
-        self._random: random.Random | None = None
         self._uuids = 0
-        self.logger: logging.LoggerAdapter[logging.Logger] = ReplaySafeLogger(
-            logging.getLogger(f"durable_core.orchestrator.{execution.name}"),
-            {"instance_id": execution.instance_id, "orchestrator": execution.name},
-            lambda: execution.replaying,
-        )
-        """A stdlib logger that is silent while replaying."""
+        self.name: Final = execution.name
+        self.instance_id: Final = execution.instance_id
+        self.execution_id: Final = execution.execution_id
+        """Differs for each generation of the same instance."""
 
     # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def instance_id(self) -> str:
-        return self._execution.instance_id
-
-    @property
-    def execution_id(self) -> str:
-        """Differs for each generation of the same instance."""
-        return self._execution.execution_id
-
-    @property
-    def name(self) -> str:
-        return self._execution.name
-
-    @property
-    def parent(self) -> Parent | None:
+    def parent(self) -> ev.Parent | None:
         """Who started this as a sub-orchestration."""
         started = self._execution.started
         return started.parent if started is not None else None
@@ -96,7 +115,7 @@ class OrchestrationContext:
     @property
     def current_utc_datetime(self) -> datetime:
         """The recorded time of what is being handled, aware, in UTC. Never the wall clock."""
-        return _EPOCH + timedelta(microseconds=self._execution.now_us)
+        return _EPOCH + timedelta(microseconds=self._execution.loop.now_us)
 
     @property
     def history_length(self) -> int:
@@ -108,18 +127,21 @@ class OrchestrationContext:
         """Whether the history has grown so long that going on as a new generation is cheaper."""
         return self._execution.history_length >= self._execution.limits.suggest_continue_as_new
 
-    @property
+    @cached_property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A stdlib logger that is silent while replaying."""
+        return ReplaySafeLogger(self._execution)
+
+    @cached_property
     def random(self) -> random.Random:
         """Seeded by the execution id: the same numbers on every replay."""
-        if self._random is None:
-            self._random = seeded_random(self._execution.execution_id)
-        return self._random
+        return random.Random(self.execution_id)
 
     def new_uuid(self) -> UUID:
         """A fresh UUID (version 5), the same on every replay."""
         self._active()
         self._uuids += 1
-        return derived_uuid(self.instance_id, self.execution_id, self._uuids)
+        return uuid5(NAMESPACE_OID, f"{self.instance_id}\x1f{self.execution_id}\x1f{self._uuids}")
 
     # ── activities ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -146,40 +168,32 @@ class OrchestrationContext:
         """
         execution = self._active()
         callee = execution.registry.activity(fn)
+        defaults = fn if isinstance(fn, Activity) else callee.definition
         _check_options(retry, timeout, tags)
         text, arity = callee.encode(args, kwargs)
         execution.registry.check_size(text, f"the input of {callee.name!r}")
         decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
-        tags = tags or callee.tags
+        tags = tags or defaults.tags
+        note = "" if callee.known else callee.name
 
         def schedule(attempt: int, waiter: Waiter) -> int:
-            number = execution.next_number("task")
-            if execution.command(TaskScheduled(number, callee.name, text, arity, attempt, tags)):
-                execution.expect_reply("task", number, waiter)
-                if not callee.known:
-                    execution.note_unknown_activity(number, callee.name)
-            return number
+            command = ev.TaskScheduled(execution.next_number("task"), callee.name, text, arity, attempt, tags)
+            return execution.call("task", command, waiter, note)
 
-        return self._call("task", callee.name, decode, schedule, retry or callee.retry, timeout or callee.timeout)
+        return self._call("task", callee.name, decode, schedule, retry or defaults.retry, timeout or defaults.timeout)
 
     def _call(
-        self,
-        kind: CommandKind,
-        name: str,
-        decode: Callable[[str | None], Any],
-        schedule: Callable[[int, Waiter], int],
-        retry: RetryPolicy | None,
-        timeout: timedelta | None,
+        self, kind: ev.CommandKind, name: str, decode: Decoder, schedule: Schedule, retry: RetryPolicy | None, timeout: timedelta | None
     ) -> DurableTask[Any]:
         """One command, or with a policy one an attempt. ``schedule(attempt, waiter)`` issues it and gives its id."""
         execution = self._execution
-        task: DurableTask[Any] = DurableTask(loop=execution.loop, name=name, kind=kind, decode=decode, on_cancel=execution.cancel_call)
+        task: DurableTask[Any] = DurableTask(execution.loop, name, kind, decode, execution.cancel_call)
         if retry is None:
             task.task_id = schedule(1, task)
         else:
-            task.on_cancel(RetryingCall(execution, kind, retry, task, schedule).cancel)
+            task.on_cancel = RetryingCall(execution, kind, retry, task, schedule).cancel
         if timeout is not None:
-            limit_duration(execution, task, microseconds(timeout), f"{name!r}")
+            limit_duration(execution, task, timeout, repr(name))
         return task
 
     # ── sub-orchestrations ────────────────────────────────────────────────────────────────────────────────────
@@ -214,7 +228,7 @@ class OrchestrationContext:
         execution = self._active()
         callee = execution.registry.orchestrator(fn)
         _check_options(retry, timeout, tags)
-        chosen = instance_id or callee.instance_id
+        chosen = instance_id or (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
         if chosen is not None:
             check_instance_id(chosen)
         text, arity = callee.encode(args, kw)
@@ -224,10 +238,7 @@ class OrchestrationContext:
         def schedule(_attempt: int, waiter: Waiter) -> int:
             number = execution.next_number("child")
             child = chosen or child_id(execution.execution_id, number)
-            if execution.command(SubOrchestrationStarted(number, callee.name, child, text, arity, tags)):
-                execution.expect_reply("child", number, waiter)
-                execution.note_child(number, child)
-            return number
+            return execution.call("child", ev.SubOrchestrationStarted(number, callee.name, child, text, arity, tags), waiter, child)
 
         return self._call("child", callee.name, decode, schedule, retry, timeout)
 
@@ -238,7 +249,7 @@ class OrchestrationContext:
         once."""
         execution = self._active()
         if isinstance(fire_at, timedelta):
-            due_us = execution.now_us + microseconds(fire_at)
+            due_us = execution.loop.now_us + microseconds(fire_at)
         elif not isinstance(fire_at, datetime):
             raise TypeError(f"create_timer needs a timedelta or an aware datetime, got {fire_at!r}; for seconds write asyncio.sleep(...)")
         elif fire_at.tzinfo is None:
@@ -249,8 +260,8 @@ class OrchestrationContext:
             due_us = microseconds(fire_at - _EPOCH)
         if due_us > LATEST_US:
             raise OverflowError(f"a timer cannot fire after the year 9999, got {fire_at!r}")
-        task: DurableTask[None] = DurableTask(loop=execution.loop, name="timer", kind="timer", on_cancel=execution.cancel_call)
-        task.task_id = execution.start_timer(max(due_us, execution.now_us), task)
+        task: DurableTask[None] = DurableTask(execution.loop, "timer", "timer", on_cancel=execution.cancel_call)
+        task.task_id = execution.start_timer(max(due_us, execution.loop.now_us), task)
         return task
 
     @overload
@@ -264,15 +275,10 @@ class OrchestrationContext:
         if not name:
             raise ValueError("an event name must not be empty")
         _check_options(None, timeout)
-        task: DurableTask[Any] = DurableTask(
-            loop=execution.loop,
-            name=name,
-            decode=execution.registry.decoder(return_type if return_type is not None else Any),
-            on_cancel=execution.external_events.give_up,
-        )
+        decode = execution.registry.decoder(Any if return_type is None else return_type)
+        task: DurableTask[Any] = DurableTask(execution.loop, name, decode=decode, on_cancel=execution.external_events.give_up)
         execution.external_events.wait(task)
-        if timeout is not None:
-            limit_duration(execution, task, microseconds(timeout), f"event {name!r}")
+        limit_duration(execution, task, timeout, f"event {name!r}")
         return task
 
     def send_event(self, instance_id: str, name: str, data: Any = None) -> None:
@@ -282,13 +288,13 @@ class OrchestrationContext:
         if not name:
             raise ValueError("an event name must not be empty")
         text = execution.registry.check_size(execution.registry.encode_any(data), f"the data of event {name!r}")
-        execution.command(EventSent(execution.next_number("entity"), instance_id, name, text))
+        execution.command(ev.EventSent(execution.next_number("entity"), instance_id, name, text))
 
     # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def entity(self, cls: type[E], key: str) -> EntityRef[E]:
         """The entity of this class and key; it exists as soon as it is used."""
-        return EntityRef(self, cls, EntityId(self._execution.registry.entity(cls).name, key))
+        return EntityRef(self, self._execution.registry.entity(cls), key)
 
     @overload
     def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: type[R]) -> DurableTask[R]: ...
@@ -296,57 +302,33 @@ class OrchestrationContext:
     def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: Any = ...) -> DurableTask[Any]: ...
     def call_entity(self, id: EntityId, operation: str, *args: Any, return_type: Any = Any) -> DurableTask[Any]:
         """Call an operation by name; ``ctx.entity(cls, key).call(...)`` is the typed form."""
-        execution = self._active()
-        text, arity = execution.registry.encode_arguments(args)
-        execution.registry.check_size(text, f"the input of {id.name}.{operation}")
-        return self._send_operation(id, operation, text, arity, execution.registry.decoder(return_type))
+        registry = self._execution.registry
+        return self._call_entity(id, operation, registry.encode_arguments(args), registry.decoder(return_type))
 
     def signal_entity(self, id: EntityId, operation: str, *args: Any) -> None:
         """Signal an operation by name; ``ctx.entity(cls, key).signal(...)`` is the typed form."""
-        execution = self._active()
-        text, arity = execution.registry.encode_arguments(args)
-        execution.registry.check_size(text, f"the input of {id.name}.{operation}")
-        execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, operation, text, arity))
+        self._signal_entity(id, operation, self._execution.registry.encode_arguments(args))
 
-    def _call_entity(self, cls: type, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DurableTask[Any]:
-        execution = self._active()
-        callee = execution.registry.entity(cls).operation(operation)
-        text, arity = callee.encode(args, kwargs)
-        execution.registry.check_size(text, f"the input of {callee.name!r}")
-        return self._send_operation(id, callee.name, text, arity, callee.decode_result)
+    def _call_entity(self, id: EntityId, operation: str, input: tuple[str | None, int], decode: Decoder) -> DurableTask[Any]:
+        execution, name = self._active(), f"{id.name}.{operation}"
+        execution.registry.check_size(input[0], f"the input of {name}")
 
-    def _signal_entity(self, cls: type, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        execution = self._active()
-        callee = execution.registry.entity(cls).operation(operation)
-        text, arity = callee.encode(args, kwargs)
-        execution.registry.check_size(text, f"the input of {callee.name!r}")
-        execution.command(EntitySignaled(execution.next_number("entity"), id.instance_id, callee.name, text, arity))
+        def schedule(_attempt: int, waiter: Waiter) -> int:
+            return execution.call("entity", ev.EntityCalled(execution.next_number("entity"), id.instance_id, operation, *input), waiter)
 
-    def _send_operation(
-        self, id: EntityId, operation: str, text: str | None, arity: int, decode: Callable[[str | None], Any]
-    ) -> DurableTask[Any]:
-        execution = self._execution
-        number = execution.next_number("entity")
-        task: DurableTask[Any] = DurableTask(
-            loop=execution.loop,
-            name=f"{id.name}.{operation}",
-            kind="entity",
-            task_id=number,
-            decode=decode,
-            on_cancel=execution.cancel_call,
-        )
-        if execution.command(EntityCalled(number, id.instance_id, operation, text, arity)):
-            execution.expect_reply("entity", number, task)
-        return task
+        return self._call("entity", name, decode, schedule, None, None)
+
+    def _signal_entity(self, id: EntityId, operation: str, input: tuple[str | None, int]) -> None:
+        execution = self._active()
+        execution.registry.check_size(input[0], f"the input of {id.name}.{operation}")
+        execution.command(ev.EntitySignaled(execution.next_number("entity"), id.instance_id, operation, *input))
 
     # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def set_custom_status(self, status: Any) -> None:
         """A value that clients see on the instance while it runs; written with this turn's commit."""
         execution = self._active()
-        text = execution.registry.encode_any(status)
-        execution.registry.check_size(text, "the custom status")
-        execution.set_custom_status(text)
+        execution.set_custom_status(execution.registry.check_size(execution.registry.encode_any(status), "the custom status"))
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> None:
         """When this function returns, start again from the top with these arguments and an empty history. Events that nobody waited for are

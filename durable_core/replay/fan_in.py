@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import events
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar, overload
 
 from durable_core.errors import OutsideOrchestratorError
 from durable_core.replay.futures import DurableTask
 from durable_core.replay.loop import DeterministicLoop
-
-__all__ = ["when_all", "when_any"]
 
 T = TypeVar("T")
 T1 = TypeVar("T1")
@@ -27,14 +26,6 @@ def _futures(tasks: tuple[Any, ...], name: str) -> tuple[DeterministicLoop, list
     return loop, [task if hasattr(task, "add_done_callback") else loop.create_task(task) for task in tasks]
 
 
-def _cancel_all(futures: Iterable[Any]) -> Callable[[Any], None]:
-    def cancel(_task: Any) -> None:
-        for future in futures:
-            future.cancel()
-
-    return cancel
-
-
 @overload
 def when_all(first: Awaitable[T1], second: Awaitable[T2], /) -> DurableTask[tuple[T1, T2]]: ...
 @overload
@@ -49,16 +40,21 @@ def when_all(*tasks: Any) -> Any:
     """
     as_tuple = len(tasks) > 1
     loop, futures = _futures(tasks, "when_all")
-    outer: DurableTask[Any] = DurableTask(loop=loop, name="when_all", on_cancel=_cancel_all(futures))
     left = len(futures)
+
+    def cancel_all(_outer: Any) -> None:
+        for future in futures:
+            future.cancel()
+
+    outer: DurableTask[Any] = DurableTask(loop, "when_all", on_cancel=cancel_all)
 
     def finish() -> None:
         if outer.done():
             return
-        for future in futures:
-            if future.cancelled() or future.exception() is not None:
-                outer.set_exception(_failure(future))
-                return
+        failed = next((future for future in futures if future.cancelled() or future.exception() is not None), None)
+        if failed is not None:
+            outer.set_exception(asyncio.CancelledError() if failed.cancelled() else failed.exception())
+            return
         results = [future.result() for future in futures]
         outer.set_result(tuple(results) if as_tuple else results)
 
@@ -77,14 +73,6 @@ def when_all(*tasks: Any) -> Any:
     return outer
 
 
-def _failure(future: Any) -> BaseException:
-    if future.cancelled():
-        import asyncio
-
-        return asyncio.CancelledError()
-    return future.exception()  # type: ignore[no-any-return]
-
-
 @overload
 def when_any(*tasks: DurableTask[T]) -> DurableTask[DurableTask[T]]: ...
 @overload
@@ -96,7 +84,7 @@ def when_any(*tasks: Any) -> Any:
     loop, futures = _futures(tasks, "when_any")
     if not futures:
         raise ValueError("when_any of nothing would wait for ever")
-    outer: DurableTask[Any] = DurableTask(loop=loop, name="when_any")
+    outer: DurableTask[Any] = DurableTask(loop, "when_any")
 
     def first(future: Any) -> None:
         if not outer.done():

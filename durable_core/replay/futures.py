@@ -9,6 +9,7 @@ tasks. Equality stays identity. The hash must be there before ``super().__init__
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,10 +20,14 @@ from durable_core.events import CommandKind
 if TYPE_CHECKING:
     from durable_core.replay.loop import DeterministicLoop
 
-__all__ = ["DeterministicFuture", "DeterministicTask", "DurableTask", "order_gather_futures"]
-
 R = TypeVar("R")
 Decoder = Callable[[str | None], Any]
+OnCancel = Callable[[Any], None] | None
+
+
+def hash_salt(execution_id: str) -> int:
+    """60 bits, the low ones included: a set looks at those first, and thousands of executions share asyncio's set of all tasks."""
+    return int.from_bytes(hashlib.blake2b(execution_id.encode(), digest_size=8).digest()) >> 4
 
 
 class DeterministicFuture(asyncio.Future[Any]):
@@ -44,13 +49,11 @@ class DeterministicTask(asyncio.Task[Any]):
 
     __slots__ = ("_order", "collectors", "wraps")
 
-    def __init__(
-        self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, wraps: asyncio.Future[Any] | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, context: Context | None) -> None:
         self._order = loop.next_order()
         self.collectors = 0
-        self.wraps = wraps
-        super().__init__(coro, loop=loop, **kwargs)
+        self.wraps: asyncio.Future[Any] | None = None
+        super().__init__(coro, loop=loop, context=context)
 
     def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
         self.collectors += _is_collector(fn)
@@ -84,14 +87,8 @@ if TYPE_CHECKING:
         def __await__(self) -> Generator[Any, None, R]: ...
         def send(self, value: Any, /) -> Any: ...
         def throw(self, *args: Any) -> Any: ...
-        def close(self) -> None: ...
 else:
-
-    class _DurableTaskBase(DeterministicFuture):
-        __slots__ = ()
-
-        def __class_getitem__(cls, item):
-            return cls
+    _DurableTaskBase = DeterministicFuture
 
 
 class DurableTask(_DurableTaskBase[R]):
@@ -101,23 +98,16 @@ class DurableTask(_DurableTaskBase[R]):
     leave no command).
     """
 
-    __slots__ = ("_decode", "_on_cancel", "kind", "name", "task_id")
+    __slots__ = ("_decode", "kind", "name", "on_cancel", "task_id")
 
     def __init__(
-        self,
-        *,
-        loop: DeterministicLoop,
-        name: str = "",
-        kind: CommandKind | None = None,
-        task_id: int = 0,
-        decode: Decoder | None = None,
-        on_cancel: Callable[[DurableTask[Any]], None] | None = None,
+        self, loop: DeterministicLoop, name: str, kind: CommandKind | None = None, decode: Decoder | None = None, on_cancel: OnCancel = None
     ) -> None:
         self.name = name
         self.kind: CommandKind | None = kind
-        self.task_id = task_id
+        self.task_id = 0
         self._decode = decode
-        self._on_cancel = on_cancel
+        self.on_cancel = on_cancel
         super().__init__(loop=loop)
 
     def cancel(self, msg: Any | None = None) -> bool:
@@ -127,19 +117,14 @@ class DurableTask(_DurableTaskBase[R]):
         self.give_up()
         return super().cancel(msg=msg)
 
-    def on_cancel(self, callback: Callable[[DurableTask[Any]], None]) -> None:
-        self._on_cancel = callback
-
     def give_up(self) -> None:
         """Take back what is outstanding for this call."""
-        if self._on_cancel is not None:
-            self._on_cancel(self)
+        if self.on_cancel is not None:
+            self.on_cancel(self)
 
-    if not TYPE_CHECKING:
-
-        def close(self) -> None:
-            """A ``TaskGroup`` that takes no more tasks does this to what it was given, taking it for a coroutine."""
-            self.cancel()
+    def close(self) -> None:
+        """A ``TaskGroup`` that takes no more tasks does this to what it was given, taking it for a coroutine."""
+        self.cancel()
 
     # What the machine does when the reply is there. A cancelled call may still get one: it is dropped.
 
@@ -186,9 +171,7 @@ def _gathering_hash(future: Any) -> int:
     loop = future.get_loop()
     if not hasattr(loop, "next_order"):
         return object.__hash__(future)
-    order: int | None = getattr(future, "_order", None)  # not __dict__: futures of the C class have one but do not show it
-    if order is not None:
-        return order
-    fresh: int = loop.next_order()
-    future._order = fresh
-    return fresh
+    if not hasattr(future, "_order"):  # not __dict__: futures of the C class have one but do not show it
+        future._order = loop.next_order()
+    order: int = future._order
+    return order

@@ -22,35 +22,20 @@ from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
+from functools import partialmethod
 from types import FrameType
-from typing import Any, NoReturn, Protocol, TypeVarTuple
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
 
 from durable_core.errors import ForbiddenInOrchestratorError
 from durable_core.replay.futures import DeterministicFuture, DeterministicTask, order_gather_futures
 from durable_core.replay.source import user_line
 
-__all__ = ["DeterministicLoop", "LoopHost", "TimerHandle", "new_loop"]
-
+if TYPE_CHECKING:
+    from durable_core.replay.machine import Execution
 
 Ts = TypeVarTuple("Ts")
 
 _LONGEST_S = 1e12  # more than all time that a datetime knows; beyond it floats overflow on the way to microseconds
-
-
-class LoopHost(Protocol):
-    """What the loop asks of the machine that owns it."""
-
-    name: str
-
-    @property
-    def stopped(self) -> bool:
-        """No further step may run: the execution has a problem."""
-        ...
-
-    def start_loop_timer(self, due_us: int, handle: TimerHandle) -> int: ...
-    def cancel_loop_timer(self, timer_id: int) -> None: ...
-    def report(self, context: dict[str, Any]) -> None:
-        """asyncio's exception handler context."""
 
 
 class TimerHandle(asyncio.TimerHandle):
@@ -58,6 +43,10 @@ class TimerHandle(asyncio.TimerHandle):
 
     __slots__ = ("timer_id",)
     timer_id: int
+    _loop: DeterministicLoop
+
+    def fire(self) -> None:
+        self._loop.ready.append(self)
 
 
 async def _await(future: asyncio.Future[Any]) -> Any:
@@ -69,13 +58,14 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     is_orchestrator_loop = True
 
-    def __init__(self, host: LoopHost, salt: int) -> None:
+    def __init__(self, host: Execution, salt: int) -> None:
         order_gather_futures()
         self.host = host
         self._salt = salt
         self._ordered = 0
-        self._ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[asyncio.Handle] = deque()
         self._closed = False
+        self._outer: tuple[Any, Any] = (None, ())
         self.now_us = 0
         self.start_us = 0
         # Insertion-ordered: closing cancels the newest first. Generators are held strongly, so that none is finalised by the garbage
@@ -98,7 +88,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
-        self._ready.append(handle)
+        self.ready.append(handle)
         return handle
 
     def call_later(self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
@@ -108,17 +98,14 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             return self.call_soon(callback, *args, context=context)
         due_us = self.now_us + max(1, round(min(delay, _LONGEST_S) * 1e6))
         handle = TimerHandle((due_us - self.start_us) / 1e6, callback, args, self, context)
-        handle.timer_id = self.host.start_loop_timer(due_us, handle)
+        handle.timer_id = self.host.start_timer(due_us, handle)
         return handle
 
     def call_at(self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
         return self.call_later(when - self.time(), callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
-        self.host.cancel_loop_timer(handle.timer_id)
-
-    def timer_fired(self, handle: TimerHandle) -> None:
-        self._ready.append(handle)
+        self.host.cancel_command("timer", handle.timer_id)
 
     def create_future(self) -> Any:
         return DeterministicFuture(loop=self)
@@ -129,7 +116,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         if isinstance(coro, asyncio.Future):
             wraps, coro = coro, _await(coro)
         self._refuse_unordered_callers(coro)
-        task = DeterministicTask(coro, loop=self, wraps=wraps, context=context)
+        task = DeterministicTask(coro, loop=self, context=context)
+        task.wraps = wraps
         task.set_name(name or f"task-{self._ordered}")
         self.tasks[task] = None
         asyncio.Task.add_done_callback(task, self._task_done)
@@ -140,9 +128,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         while frame is not None and frame.f_globals.get("__name__") == "asyncio.tasks":
             if frame.f_code.co_name == "as_completed" or "_AsCompleted" in frame.f_code.co_qualname:
                 coro.close()
-                self._forbid(
-                    "asyncio.as_completed over coroutines", "their start order would be random: wrap each in asyncio.create_task first"
-                )
+                instead = "their start order would be random: wrap each in asyncio.create_task first"
+                self._forbid("asyncio.as_completed over coroutines", instead)
             frame = frame.f_back
 
     def _task_done(self, task: Any) -> None:
@@ -160,9 +147,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
         The bound is for one drain, that is for one message: a bound for several would depend on how they were batched.
         """
-        ready, host, steps = self._ready, self.host, 0
-        outer = self.enter()
-        try:
+        ready, host, steps = self.ready, self.host, 0
+        with self:
             while ready and not host.stopped:
                 handle = ready.popleft()
                 if not handle._cancelled:
@@ -170,29 +156,23 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                         return False
                     steps += 1
                     handle._run()
-        finally:
-            self.leave(outer)
         return True
 
-    def enter(self) -> tuple[Any, Any]:
-        """User code may run from here: this is the running loop, and async generators are ours. Returns what ``leave`` puts back for the
+    def __enter__(self) -> None:
+        """User code may run from here: this is the running loop, and async generators are ours, until ``__exit__`` gives both back to the
         host."""
-        outer = (events._get_running_loop(), sys.get_asyncgen_hooks())
+        self._outer = (events._get_running_loop(), sys.get_asyncgen_hooks())
         events._set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self.generators.append, finalizer=self._finalise)
-        return outer
+        sys.set_asyncgen_hooks(self.generators.append, self._finalise)
 
-    def leave(self, outer: tuple[Any, Any]) -> None:
-        loop, hooks = outer
+    def __exit__(self, *_error: object) -> None:
+        loop, hooks = self._outer
         sys.set_asyncgen_hooks(*hooks)
         events._set_running_loop(loop)
 
     def _finalise(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._closed:
             self.create_task(generator.aclose())
-
-    def discard_ready(self) -> None:
-        self._ready.clear()
 
     # ── what asyncio asks a loop ──────────────────────────────────────────────────────────────────────────────
 
@@ -220,61 +200,33 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def _forbid(self, what: str, instead: str) -> NoReturn:
         raise ForbiddenInOrchestratorError(f"{what} is not possible in orchestrator {self.host.name!r} ({user_line()}): {instead}")
 
-
-def new_loop(host: LoopHost, salt: int) -> DeterministicLoop:
-    """To type checkers the class looks abstract: the forbidden methods are set below, by table."""
-    loop: Any = DeterministicLoop
-    return loop(host, salt)  # type: ignore[no-any-return]
-
-
-def _forbidden(name: str) -> Callable[..., Any]:
-    def refuse(self: DeterministicLoop, *args: Any, **kwargs: Any) -> NoReturn:
+    def _refuse(self, what: str, *args: Any, **kwargs: Any) -> NoReturn:
         for argument in (*args, *kwargs.values()):
             if asyncio.iscoroutine(argument):
                 argument.close()
-        self._forbid(
-            _FORBIDDEN[name],
-            "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)",
-        )
-
-    return refuse
+        instead = "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)"
+        self._forbid(what, instead)
 
 
 _FORBIDDEN = {
-    "run_in_executor": "a thread or executor (asyncio.to_thread, run_in_executor)",
-    "set_default_executor": "an executor",
-    "call_soon_threadsafe": "a call from another thread (call_soon_threadsafe)",
-    "getaddrinfo": "a name look-up",
-    "getnameinfo": "a name look-up",
-    "create_connection": "a network connection",
-    "create_server": "a server",
-    "create_datagram_endpoint": "a datagram endpoint",
-    "create_unix_connection": "a socket connection",
-    "create_unix_server": "a server",
-    "connect_accepted_socket": "a socket",
-    "start_tls": "a TLS connection",
-    "sendfile": "sending a file",
-    "connect_read_pipe": "a pipe",
-    "connect_write_pipe": "a pipe",
-    "subprocess_exec": "a subprocess",
-    "subprocess_shell": "a subprocess",
-    "sock_recv": "a socket",
-    "sock_recv_into": "a socket",
-    "sock_recvfrom": "a socket",
-    "sock_sendall": "a socket",
-    "sock_sendto": "a socket",
-    "sock_connect": "a socket",
-    "sock_accept": "a socket",
-    "sock_sendfile": "a socket",
-    "add_reader": "watching a file descriptor",
-    "remove_reader": "watching a file descriptor",
-    "add_writer": "watching a file descriptor",
-    "remove_writer": "watching a file descriptor",
-    "add_signal_handler": "a signal handler",
-    "remove_signal_handler": "a signal handler",
-    "run_forever": "running a loop",
-    "run_until_complete": "running a loop",
-    "stop": "stopping the loop",
+    "a thread or executor (asyncio.to_thread, run_in_executor)": "run_in_executor",
+    "an executor": "set_default_executor",
+    "a call from another thread (call_soon_threadsafe)": "call_soon_threadsafe",
+    "a name look-up": "getaddrinfo getnameinfo",
+    "a network connection": "create_connection",
+    "a server": "create_server create_unix_server",
+    "a datagram endpoint": "create_datagram_endpoint",
+    "a socket connection": "create_unix_connection",
+    "a socket": "connect_accepted_socket sock_recv sock_recv_into sock_recvfrom sock_sendall sock_sendto sock_connect sock_accept sock_sendfile",
+    "a TLS connection": "start_tls",
+    "sending a file": "sendfile",
+    "a pipe": "connect_read_pipe connect_write_pipe",
+    "a subprocess": "subprocess_exec subprocess_shell",
+    "watching a file descriptor": "add_reader remove_reader add_writer remove_writer",
+    "a signal handler": "add_signal_handler remove_signal_handler",
+    "running a loop": "run_forever run_until_complete",
+    "stopping the loop": "stop",
 }
-for _name in _FORBIDDEN:
-    setattr(DeterministicLoop, _name, _forbidden(_name))
+for _what, _methods in _FORBIDDEN.items():
+    for _method in _methods.split():
+        setattr(DeterministicLoop, _method, partialmethod(DeterministicLoop._refuse, _what))

@@ -15,59 +15,34 @@ Three states matter besides "running":
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, get_args
 
-from attrs import frozen
+from attrs import define, field, frozen
 
+from durable_core import events as ev
 from durable_core.actions import Ending, Turn
-from durable_core.definitions import BoundOrchestrator, Registry
+from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.definitions.registry import Callee, Registry
 from durable_core.errors import NonDeterminismError, OrchestrationStuckError, ReplayError, TurnTooLongError
-from durable_core.events import (
-    COMMAND_EVENTS,
-    CommandCancelled,
-    CommandEvent,
-    CommandKind,
-    EntityOperationCompleted,
-    EntityOperationFailed,
-    Event,
-    EventRaised,
-    ExecutionCompleted,
-    ExecutionContinuedAsNew,
-    ExecutionFailed,
-    ExecutionResumed,
-    ExecutionStarted,
-    ExecutionSuspended,
-    ExecutionTerminated,
-    MessageEvent,
-    SubOrchestrationCompleted,
-    SubOrchestrationFailed,
-    TaskCompleted,
-    TaskFailed,
-    TimerCreated,
-    TimerFired,
-)
 from durable_core.failures import describe
-from durable_core.replay.calls import TimerWaiter, Waiter
+from durable_core.replay.calls import ExternalEvents, TimerWaiter, Waiter
 from durable_core.replay.closing import close_loop
 from durable_core.replay.context import OrchestrationContext
-from durable_core.replay.external_events import ExternalEvents
-from durable_core.replay.futures import DurableTask
-from durable_core.replay.identity import hash_salt
-from durable_core.replay.loop import DeterministicLoop, TimerHandle, new_loop
-from durable_core.replay.matching import Expected, mismatch_message
+from durable_core.replay.futures import DurableTask, hash_salt
+from durable_core.replay.loop import DeterministicLoop
+from durable_core.replay.matching import Expected, mismatch_message, recorded_turns
 from durable_core.replay.source import await_line, user_line
 from durable_core.retry import LATEST_US
-
-__all__ = ["LOGIC_VERSION", "Execution", "Limits"]
 
 LOGIC_VERSION = 1
 """Raised when a change of the engine makes the same code issue its commands in another order."""
 
-_COMMANDS = frozenset(COMMAND_EVENTS)
+_KINDS: tuple[ev.CommandKind, ...] = get_args(ev.CommandKind)
 _logger = logging.getLogger("durable_core.orchestrator")
 
 
@@ -81,95 +56,64 @@ class Limits:
     """``ctx.continue_as_new_suggested`` turns True at a history of this many events."""
 
 
-class _LoopTimer:
-    """A timer that asyncio asked for (sleep, timeout, wait_for)."""
-
-    __slots__ = ("handle", "loop")
-
-    def __init__(self, loop: DeterministicLoop, handle: TimerHandle) -> None:
-        self.loop = loop
-        self.handle = handle
-
-    def fire(self) -> None:
-        self.loop.timer_fired(self.handle)
-
-
+@define(eq=False, repr=False)
 class Execution:
     """``python`` is the running interpreter's ``major.minor``; it is recorded with a history's first event (see ``ExecutionStarted``)."""
 
-    def __init__(
-        self,
-        orchestrator: BoundOrchestrator,
-        registry: Registry,
-        instance_id: str,
-        execution_id: str,
-        *,
-        python: str = "",
-        limits: Limits | None = None,
-    ) -> None:
-        self.orchestrator = orchestrator
-        self.registry = registry
-        self.name = orchestrator.name
-        self.instance_id = instance_id
-        self.execution_id = execution_id
-        self.limits = limits or Limits()
-        self.started: ExecutionStarted | None = None
-        self.problem: ReplayError | None = None
-        self.ending: Ending | None = None
-        self.suspended = False
-        self.closing = False
-        self.history_length = 0
-        self.loop = new_loop(self, hash_salt(execution_id))
+    orchestrator: Callee[Orchestrator[..., Any]]
+    registry: Registry
+    instance_id: str
+    execution_id: str
+    python: str = field(default="", kw_only=True)
+    limits: Limits = field(factory=Limits, kw_only=True)
+    name: str = field(init=False)
+    loop: DeterministicLoop = field(init=False)
+    context: OrchestrationContext = field(init=False)
+    external_events: ExternalEvents = field(init=False, factory=ExternalEvents)
+    started: ev.ExecutionStarted | None = field(init=False, default=None)
+    problem: ReplayError | None = field(init=False, default=None)
+    ending: Ending | None = field(init=False, default=None)
+    suspended: bool = field(init=False, default=False)
+    closing: bool = field(init=False, default=False)
+    history_length: int = field(init=False, default=0)
+    _root: Any = field(init=False, default=None)
+    _base_context: contextvars.Context = field(init=False, factory=contextvars.Context)
+    # While a message of the history is applied again: the commands that followed it.
+    _expected: Expected | None = field(init=False, default=None)
+    # What the next turn says.
+    _events: list[ev.Event] = field(init=False, factory=list)
+    _turn_commands: int = field(init=False, default=0)
+    _custom_status: str | None = field(init=False, default=None)
+    _next_input: tuple[str | None, int] | None = field(init=False, default=None)
+    # By kind: the last number, and by number what is outstanding: who is told of its end, and what is to be remembered of it until then.
+    _numbers: dict[ev.CommandKind, int] = field(init=False, factory=lambda: dict.fromkeys(_KINDS, 0))
+    _waiters: dict[ev.CommandKind, dict[int, Any]] = field(init=False, factory=lambda: {kind: {} for kind in _KINDS})
+    _notes: dict[ev.CommandKind, dict[int, str]] = field(init=False, factory=lambda: {kind: {} for kind in _KINDS})
+    _unawaited: list[Any] = field(init=False, factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.name = self.orchestrator.name
+        self.loop = DeterministicLoop(self, hash_salt(self.execution_id))  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
         self.context = OrchestrationContext(self)
-        self.external_events = ExternalEvents()
-        self._python = python
-        self._base_context = contextvars.Context()
-        self._root: Any = None
-        self._expected: Expected | None = None
-        self._events: list[Event] = []
-        self._turn_commands = 0
-        self._numbers: dict[CommandKind, int] = {"task": 0, "child": 0, "timer": 0, "entity": 0}
-        self._waiters: dict[CommandKind, dict[int, Waiter]] = {"task": {}, "child": {}, "entity": {}}
-        self._timers: dict[int, TimerWaiter] = {}
-        self._children: dict[int, str] = {}
-        self._unknown_activities: dict[int, str] = {}
-        self._unawaited: list[Any] = []
-        self._custom_status: str | None = None
-        self._next_input: tuple[str | None, int] | None = None
 
     # ── what the world does to it ─────────────────────────────────────────────────────────────────────────────
 
-    def replay(self, history: Iterable[Event]) -> Iterator[None]:
+    def replay(self, history: Iterable[ev.Event]) -> Iterator[None]:
         """Apply a recorded history, holding the code against it. Yields after each message, so that the caller can let others run; stops at
         a problem."""
-        message: Any = None
-        commands: list[tuple[int, CommandEvent]] = []
-        position = -1
-        for position, event in enumerate(history):
-            if type(event) in _COMMANDS:
-                commands.append((position, event))  # type: ignore[arg-type]
-                continue
-            if message is not None:
-                self._reapply(message, commands)
-                yield
-                if self.problem is not None:
-                    return
-            message, commands = event, []
-        if message is not None:
-            self._reapply(message, commands)
+        for message, expected in recorded_turns(history):
+            self._expected = expected
+            self.history_length += 1
+            self._base_context.run(self._apply, message)
+            if self.problem is None and (left := expected.first()):
+                self._mismatch(*left, None)
             yield
+            if self.problem is not None:
+                return
         self._warn_of_unawaited()  # before the turn in which it was said already is forgotten
         self._expected = None
 
-    def _reapply(self, message: MessageEvent, commands: list[tuple[int, CommandEvent]]) -> None:
-        expected = self._expected = Expected.of(commands)
-        self.history_length += 1
-        self._base_context.run(self._apply, message)
-        position, recorded = expected.first()
-        if recorded is not None and self.problem is None:
-            self._mismatch(position, recorded, None)
-
-    def apply(self, message: MessageEvent) -> None:
+    def apply(self, message: ev.MessageEvent) -> None:
         """Apply one new message: it and the commands that it causes become part of the next ``take_turn``."""
         if self.ending is None and self.problem is None:
             self.history_length += 1
@@ -182,7 +126,7 @@ class Execution:
         if self.problem is not None:
             raise self.problem
         self._warn_of_unawaited()
-        turn = Turn(tuple(self._events), self._custom_status, self.ending, tuple(dict.fromkeys(self._unknown_activities.values())))
+        turn = Turn(tuple(self._events), self._custom_status, self.ending, tuple(dict.fromkeys(self._notes["task"].values())))
         self._events.clear()
         self._custom_status = None
         self._turn_commands = 0
@@ -195,70 +139,66 @@ class Execution:
 
     def _end_code(self) -> None:
         self.closing = True
-        close_loop(self.loop, f"orchestrator {self.name!r} of {self.instance_id!r}")
+        close_loop(self.loop, self._who)
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _apply(self, message: MessageEvent) -> None:
+    def _apply(self, message: ev.MessageEvent) -> None:
         loop = self.loop
         if message.at_us > loop.now_us:
             loop.now_us = message.at_us
-        _HANDLERS[type(message)](self, message)
+        self._deliver(message)
         if self.ending is not None:
             return
         if not loop.drain(self.limits.steps_per_turn):
             self.problem = TurnTooLongError(
                 self.instance_id,
-                f"one turn of orchestrator {self.name!r} of {self.instance_id!r} ran more than {self.limits.steps_per_turn} steps; "
+                f"one turn of {self._who} ran more than {self.limits.steps_per_turn} steps; "
                 f"does a loop in it await nothing that takes time (asyncio.sleep(0))?",
             )
         root = self._root
         if root is not None and root.done() and self.problem is None:
-            self._finish(root)
+            ending = self._ending_of(root)
+            if self.command(ending):
+                self.ending = ending
+                self._end_code()
 
-    def _on_started(self, message: ExecutionStarted) -> None:
-        self.started = message
-        self.loop.start_us = self.loop.now_us
-        for event in message.carried:
-            self.external_events.raised(event)
-        self._root = self.loop.create_task(self.orchestrator.start(self.context, message.input, message.arity), name="orchestrator")
+    def _deliver(self, message: ev.MessageEvent) -> None:
+        """To whoever waits for it. Nobody waits for a late answer to a call that was given up."""
+        match message:
+            case ev.Completion():
+                if waiter := self._settled(message.kind, message.id):
+                    waiter.succeed(message.result)
+            case ev.Failure():
+                if waiter := self._settled(message.kind, message.id):
+                    waiter.fail(message.failure)
+            case ev.TimerFired():
+                self.loop.now_us = max(self.loop.now_us, message.due_us)
+                if waiter := self._settled("timer", message.id):
+                    waiter.fire()
+            case ev.EventRaised():
+                self.external_events.raised(message)
+            case ev.ExecutionStarted():
+                self.started = message
+                self.loop.start_us = self.loop.now_us
+                for event in message.carried:
+                    self.external_events.raised(event)
+                self._root = self.loop.create_task(self._run(message), name="orchestrator")
+            case ev.ExecutionSuspended() | ev.ExecutionResumed():
+                self.suspended = isinstance(message, ev.ExecutionSuspended)
+            case ev.ExecutionTerminated():
+                self.ending = message
+                self._end_code()
 
-    def _on_completed(self, kind: CommandKind, id: int, result: str | None) -> None:
-        waiter = self._waiters[kind].pop(id, None)
-        if waiter is not None:
-            self._answered(kind, id)
-            waiter.succeed(result)
+    async def _run(self, message: ev.ExecutionStarted) -> Any:
+        """Arguments that cannot be decoded fail the orchestrator."""
+        return await self.orchestrator.fn(self.context, *self.orchestrator.decode(message.input, message.arity))
 
-    def _on_failed(self, kind: CommandKind, id: int, message: TaskFailed | SubOrchestrationFailed | EntityOperationFailed) -> None:
-        waiter = self._waiters[kind].pop(id, None)
-        if waiter is not None:
-            self._answered(kind, id)
-            waiter.fail(message.failure)
-
-    def _answered(self, kind: CommandKind, id: int) -> None:
-        if kind == "child":
-            self._children.pop(id, None)
-        elif self._unknown_activities and kind == "task":
-            self._unknown_activities.pop(id, None)
-
-    def _on_timer(self, message: TimerFired) -> None:
-        self.loop.now_us = max(self.loop.now_us, message.due_us)
-        waiter = self._timers.pop(message.id, None)
-        if waiter is not None:
-            waiter.fire()
-
-    def _on_suspended(self, suspended: bool) -> None:
-        self.suspended = suspended
-
-    def _on_terminated(self, message: ExecutionTerminated) -> None:
-        self.ending = message
-        self._end_code()
+    def _settled(self, kind: ev.CommandKind, id: int) -> Any:
+        self._notes[kind].pop(id, None)
+        return self._waiters[kind].pop(id, None)
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def now_us(self) -> int:
-        return self.loop.now_us
 
     @property
     def stopped(self) -> bool:
@@ -268,12 +208,12 @@ class Execution:
     def replaying(self) -> bool:
         return self._expected is not None
 
-    def next_number(self, kind: CommandKind) -> int:
+    def next_number(self, kind: ev.CommandKind) -> int:
         """The id of the next command of this kind. Taken only after the command's arguments were encoded: a call that raises uses none."""
         number = self._numbers[kind] = self._numbers[kind] + 1
         return number
 
-    def command(self, command: CommandEvent) -> bool:
+    def command(self, command: ev.CommandEvent) -> bool:
         """Record a command, or hold it against the history. False: nothing was recorded and nothing will ever answer it."""
         if self.closing or self.problem is not None or self.ending is not None:
             return False
@@ -288,48 +228,38 @@ class Execution:
             if self._turn_commands > self.limits.commands_per_turn:
                 self.problem = TurnTooLongError(
                     self.instance_id,
-                    f"orchestrator {self.name!r} of {self.instance_id!r} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()}); "
+                    f"{self._who} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()}); "
                     f"split the work into sub-orchestrations of a thousand items each",
                 )
                 return False
         self.history_length += 1
         return True
 
-    def expect_reply(self, kind: CommandKind, id: int, waiter: Waiter) -> None:
-        self._waiters[kind][id] = waiter
-
-    def note_child(self, id: int, instance_id: str) -> None:
-        self._children[id] = instance_id
-
-    def note_unknown_activity(self, id: int, name: str) -> None:
-        self._unknown_activities[id] = name
-
-    def start_timer(self, due_us: int, waiter: TimerWaiter) -> int:
-        number = self.next_number("timer")
-        if self.command(TimerCreated(number, min(due_us, LATEST_US))):
-            self._timers[number] = waiter
+    def call(self, kind: ev.CommandKind, command: Any, waiter: Waiter | TimerWaiter, note: str = "") -> int:
+        """Issue a command whose answer ``waiter`` is told, and give its number. ``note``: of a child its instance id, of an activity its name
+        if this engine does not know it."""
+        number: int = command.id
+        if self.command(command):
+            self._waiters[kind][number] = waiter
+            if note:
+                self._notes[kind][number] = note
         return number
 
-    def start_loop_timer(self, due_us: int, handle: TimerHandle) -> int:
-        return self.start_timer(due_us, _LoopTimer(self.loop, handle))
+    def start_timer(self, due_us: int, waiter: TimerWaiter) -> int:
+        return self.call("timer", ev.TimerCreated(self.next_number("timer"), min(due_us, LATEST_US)), waiter)
 
-    def cancel_loop_timer(self, timer_id: int) -> None:
-        self.cancel_command("timer", timer_id)
-
-    def cancel_command(self, kind: CommandKind, id: int) -> None:
+    def cancel_command(self, kind: ev.CommandKind, id: int) -> None:
         """At most one cancel a command, none for one that was answered."""
-        outstanding: dict[int, Any] = self._timers if kind == "timer" else self._waiters[kind]
-        if outstanding.pop(id, None) is not None:
-            if kind == "task":
-                self._unknown_activities.pop(id, None)
-            self.command(CommandCancelled(kind, id, self._children.pop(id, "") if kind == "child" else ""))
+        note = self._notes[kind].get(id, "")
+        if self._settled(kind, id) is not None:
+            self.command(ev.CommandCancelled(kind, id, note if kind == "child" else ""))
 
     def cancel_call(self, task: DurableTask[Any]) -> None:
         """What cancelling a call of one command does."""
         if task.kind is not None:
             self.cancel_command(task.kind, task.task_id)
 
-    def set_custom_status(self, text: str) -> None:
+    def set_custom_status(self, text: str | None) -> None:
         if self._expected is None and not self.closing:
             self._custom_status = text
 
@@ -339,57 +269,48 @@ class Execution:
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _finish(self, root: Any) -> None:
-        ending = self._ending_of(root)
-        if self.command(ending):
-            self.ending = ending
-            self._end_code()
-
-    def _ending_of(self, root: Any) -> ExecutionCompleted | ExecutionFailed | ExecutionContinuedAsNew:
-        error = _cancelled_error() if root.cancelled() else root.exception()
+    def _ending_of(self, root: Any) -> ev.ExecutionCompleted | ev.ExecutionFailed | ev.ExecutionContinuedAsNew:
+        text = "the orchestrator ended with CancelledError, although nobody terminated it"
+        error: BaseException | None = asyncio.CancelledError(text) if root.cancelled() else root.exception()
+        result = None
+        if error is None and self._next_input is None:
+            try:
+                result = self.orchestrator.encode_result(root.result())
+                self.registry.check_size(result, f"the result of orchestrator {self.name!r}")
+            except Exception as unencodable:
+                error = unencodable
         if error is not None and _is_out_of_memory(error):  # the process's trouble, not the orchestration's: the turn is given up
             raise error
         self._warn_of_unawaited()
         unawaited = tuple(describe(task._exception) for task in islice((task for task in self._unawaited if task._log_traceback), 100))
         if error is not None:
-            return ExecutionFailed(describe(error), unawaited)
+            return ev.ExecutionFailed(describe(error), unawaited)
         if self._next_input is not None:
-            return ExecutionContinuedAsNew(*self._next_input, self.external_events.buffered)
-        try:
-            result = self.registry.check_size(self.orchestrator.encode_result(root.result()), f"the result of orchestrator {self.name!r}")
-            return ExecutionCompleted(result, unawaited)
-        except MemoryError:
-            raise
-        except Exception as unencodable:
-            return ExecutionFailed(describe(unencodable), unawaited)
+            return ev.ExecutionContinuedAsNew(*self._next_input, tuple(self.external_events.buffered))
+        return ev.ExecutionCompleted(result, unawaited)
 
     # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _mismatch(self, position: int | None, recorded: CommandEvent | None, asked: CommandEvent | None) -> None:
+    @property
+    def _who(self) -> str:
+        return f"orchestrator {self.name!r} of {self.instance_id!r}"
+
+    def _mismatch(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent | None) -> None:
+        who = f"orchestrator {self.name!r} of instance {self.instance_id!r}"
+        recorded_on = (self.started.python, self.started.logic) if self.started is not None else ("", 0)
         self.problem = NonDeterminismError(
-            self.instance_id,
-            mismatch_message(
-                name=self.name,
-                instance_id=self.instance_id,
-                position=position,
-                recorded=recorded,
-                asked=asked,
-                line=user_line() if asked is not None else "",
-                started=self.started,
-                python=self._python,
-                logic=LOGIC_VERSION,
-            ),
+            self.instance_id, mismatch_message(who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
         )
 
     def _check_stuck(self) -> None:
         if self.problem is not None or self.ending is not None or self.closing or self._root is None:
             return
-        if self._timers or any(self._waiters.values()) or self.external_events.awaited:
+        if any(self._waiters.values()) or self.external_events.awaited:
             return
         lines = "; ".join(f"{task.get_name()} at {await_line(task.get_coro())}" for task in self.loop.tasks if not task.done())
         self.problem = OrchestrationStuckError(
             self.instance_id,
-            f"orchestrator {self.name!r} of {self.instance_id!r} waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding. "
+            f"{self._who} waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding. "
             f"Waiting: {lines}. Await what ctx.call_…() returned, or set the future, event or queue it waits for. The instance is kept and tried again, so a corrected version goes on.",
         )
 
@@ -408,36 +329,9 @@ class Execution:
     def report(self, context: dict[str, Any]) -> None:
         if not self.replaying:
             error = context.get("exception")
-            _logger.warning(
-                "orchestrator %r of %r: %s",
-                self.name,
-                self.instance_id,
-                context.get("message"),
-                exc_info=error if isinstance(error, BaseException) else None,
-            )
-
-
-def _cancelled_error() -> BaseException:
-    import asyncio
-
-    return asyncio.CancelledError("the orchestrator ended with CancelledError, although nobody terminated it")
+            cause = error if isinstance(error, BaseException) else None
+            _logger.warning("orchestrator %r of %r: %s", self.name, self.instance_id, context.get("message"), exc_info=cause)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, BaseExceptionGroup) and error.subgroup(MemoryError) is not None)
-
-
-_HANDLERS: dict[type[MessageEvent], Callable[[Execution, Any], None]] = {
-    ExecutionStarted: Execution._on_started,
-    TaskCompleted: lambda self, message: self._on_completed("task", message.id, message.result),
-    TaskFailed: lambda self, message: self._on_failed("task", message.id, message),
-    SubOrchestrationCompleted: lambda self, message: self._on_completed("child", message.id, message.result),
-    SubOrchestrationFailed: lambda self, message: self._on_failed("child", message.id, message),
-    EntityOperationCompleted: lambda self, message: self._on_completed("entity", message.id, message.result),
-    EntityOperationFailed: lambda self, message: self._on_failed("entity", message.id, message),
-    TimerFired: Execution._on_timer,
-    EventRaised: lambda self, message: self.external_events.raised(message),
-    ExecutionSuspended: lambda self, message: self._on_suspended(True),
-    ExecutionResumed: lambda self, message: self._on_suspended(False),
-    ExecutionTerminated: Execution._on_terminated,
-}

@@ -10,140 +10,109 @@ on the next Python.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter, itemgetter
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from durable_core.events import (
-    CommandCancelled,
-    CommandEvent,
-    EntityCalled,
-    EntitySignaled,
-    EventSent,
-    ExecutionStarted,
-    SubOrchestrationStarted,
-    TaskScheduled,
-    TimerCreated,
-)
+from durable_core import events as ev
+from durable_core.replay.source import user_line
 
-__all__ = ["Expected", "describe_command", "mismatch_message"]
+Command = ev.CommandEvent
+Versions = tuple[str, int]
+"""Of Python, and of the engine's logic."""
 
 
-def matching_kind(command: CommandEvent) -> str:
-    """Commands of one kind are matched in order among themselves."""
-    match command:
-        case TaskScheduled():
-            return "task"
-        case SubOrchestrationStarted():
-            return "child"
-        case TimerCreated():
-            return "timer"
-        case EntityCalled() | EntitySignaled() | EventSent():
-            return "entity"
-        case CommandCancelled():
-            return f"cancel {command.kind}"
-        case _:
-            return "end"
+@frozen
+class _Rule:
+    """Commands of one ``queue`` are matched in order among themselves; ``identity`` is what must be equal, beside the class, for the code's
+    command to be the history's; ``wording`` is what people read."""
+
+    queue: str
+    identity: Callable[[Command], object]
+    wording: str
 
 
-def identity(command: CommandEvent) -> tuple[object, ...]:
-    """What must be equal for the code's command to be the history's."""
-    match command:
-        case TaskScheduled():
-            return ("task", command.id, command.name)
-        case SubOrchestrationStarted():
-            return ("child", command.id, command.name, command.instance_id)
-        case TimerCreated():
-            return ("timer", command.id)
-        case EntityCalled() | EntitySignaled():
-            return (type(command), command.id, command.entity, command.operation)
-        case EventSent():
-            return ("event", command.id, command.instance_id, command.name)
-        case CommandCancelled():
-            return ("cancel", command.kind, command.id)
-        case _:
-            return (type(command),)
+_OPERATION = _Rule("entity", attrgetter("id", "entity", "operation"), "entity operation {0.entity}.{0.operation} (call {0.id})")
+_RULES: dict[type[Command], _Rule] = {
+    ev.TaskScheduled: _Rule("task", attrgetter("id", "name"), "activity {0.name!r} (call {0.id})"),
+    ev.SubOrchestrationStarted: _Rule(
+        "child", attrgetter("id", "name", "instance_id"), "sub-orchestration {0.name!r} as {0.instance_id!r} (child {0.id})"
+    ),
+    ev.TimerCreated: _Rule("timer", attrgetter("id"), "timer {0.id} (a create_timer, sleep or timeout)"),
+    ev.EntityCalled: _OPERATION,
+    ev.EntitySignaled: _OPERATION,
+    ev.EventSent: _Rule("entity", attrgetter("id", "instance_id", "name"), "event {0.name!r} to {0.instance_id!r} (call {0.id})"),
+    ev.CommandCancelled: _Rule("cancel", attrgetter("kind", "id"), "cancelling {0.kind} {0.id}"),
+    ev.ExecutionCompleted: _Rule("end", attrgetter("__class__"), "a return"),
+    ev.ExecutionFailed: _Rule("end", attrgetter("__class__"), "an exception"),
+    ev.ExecutionContinuedAsNew: _Rule("end", attrgetter("__class__"), "continue_as_new"),
+}
 
 
-def describe_command(command: CommandEvent) -> str:
-    match command:
-        case TaskScheduled():
-            return f"activity {command.name!r} (call {command.id})"
-        case SubOrchestrationStarted():
-            return f"sub-orchestration {command.name!r} as {command.instance_id!r} (child {command.id})"
-        case TimerCreated():
-            return f"timer {command.id} (a create_timer, sleep or timeout)"
-        case EntityCalled() | EntitySignaled():
-            return f"entity operation {command.entity}.{command.operation} (call {command.id})"
-        case EventSent():
-            return f"event {command.name!r} to {command.instance_id!r} (call {command.id})"
-        case CommandCancelled():
-            return f"cancelling {command.kind} {command.id}"
-        case _:
-            return {"ExecutionCompleted": "a return", "ExecutionFailed": "an exception", "ExecutionContinuedAsNew": "continue_as_new"}[
-                type(command).__name__
-            ]
+def _queue(command: Command) -> str:
+    return f"cancel {command.kind}" if isinstance(command, ev.CommandCancelled) else _RULES[type(command)].queue
 
 
 @define
 class Expected:
     """The commands that the history says followed the message being applied, with their positions in the history."""
 
-    by_kind: dict[str, deque[tuple[int, CommandEvent]]] = field(factory=dict)
+    queues: dict[str, deque[tuple[int, Command]]] = field(factory=dict)
 
-    @classmethod
-    def of(cls, commands: Iterable[tuple[int, CommandEvent]]) -> Expected:
-        expected = cls()
-        for position, command in commands:
-            expected.by_kind.setdefault(matching_kind(command), deque()).append((position, command))
-        return expected
+    def add(self, position: int, command: Command) -> None:
+        self.queues.setdefault(_queue(command), deque()).append((position, command))
 
-    def take(self, asked: CommandEvent) -> tuple[int | None, CommandEvent | None, bool]:
+    def take(self, asked: Command) -> tuple[int | None, Command | None, bool]:
         """The history's command in the place of ``asked``: (position, command, whether it is the same)."""
-        queue = self.by_kind.get(matching_kind(asked))
+        queue = self.queues.get(_queue(asked))
         if not queue:
-            position, command = self.first()
+            position, command = self.first() or (None, None)
             return position, command, False
         position, command = queue.popleft()
-        return position, command, identity(command) == identity(asked)
+        identity = _RULES[type(asked)].identity
+        return position, command, type(command) is type(asked) and identity(command) == identity(asked)
 
-    def first(self) -> tuple[int | None, CommandEvent | None]:
+    def first(self) -> tuple[int, Command] | None:
         """The earliest command that the code has not asked for (yet)."""
-        left = [queue[0] for queue in self.by_kind.values() if queue]
-        return min(left, key=lambda entry: entry[0]) if left else (None, None)
+        left = [queue[0] for queue in self.queues.values() if queue]
+        return min(left, key=itemgetter(0)) if left else None
+
+
+def recorded_turns(history: Iterable[ev.Event]) -> Iterator[tuple[ev.MessageEvent, Expected]]:
+    """Each message with the commands that followed it."""
+    message, expected = None, Expected()
+    for position, event in enumerate(history):
+        if isinstance(event, Command):
+            expected.add(position, event)
+        else:
+            if message is not None:
+                yield message, expected
+            message, expected = event, Expected()
+    if message is not None:
+        yield message, expected
 
 
 def mismatch_message(
-    *,
-    name: str,
-    instance_id: str,
-    position: int | None,
-    recorded: CommandEvent | None,
-    asked: CommandEvent | None,
-    line: str,
-    started: ExecutionStarted | None,
-    python: str,
-    logic: int,
+    who: str, position: int | None, recorded: Command | None, asked: Command | None, recorded_on: Versions, running_on: Versions
 ) -> str:
     """For somebody who has never heard of replay."""
     where = f"history event {position}" if position is not None else "this point of the history"
-    history_says = (
-        f"the history says it asked for {describe_command(recorded)}"
-        if recorded is not None
-        else "the history says it asked for nothing more"
+    history_says = f"it asked for {_describe(recorded)}" if recorded is not None else "it asked for nothing more"
+    code_asks = f"asked for {_describe(asked)} at {user_line()}" if asked is not None else "did not"
+    causes = (
+        "the code was changed while the instance was running (put the old code back, or let the old instances end first); "
+        "it decides by something that differs from run to run: iteration over a set of strings, random, uuid4, the wall clock, an environment variable, a global"
     )
-    code_asks = f"asked for {describe_command(asked)} at {line}" if asked is not None else "did not"
-    causes = [
-        "the code was changed while the instance was running (put the old code back, or let the old instances end first)",
-        "it decides by something that differs from run to run: iteration over a set of strings, random, uuid4, the wall clock, an environment variable, a global",
-    ]
-    if started is not None and (started.python, started.logic) != (python, logic) and started.python:
-        causes.insert(
-            0,
-            f"the history was recorded on Python {started.python} (engine logic {started.logic}) and this is Python {python} (engine logic {logic})",
-        )
+    if recorded_on[0] and recorded_on != running_on:
+        there, here = (f"Python {python} (engine logic {logic})" for python, logic in (recorded_on, running_on))
+        causes = f"the history was recorded on {there} and this is {here}; {causes}"
     return (
-        f"orchestrator {name!r} of instance {instance_id!r} does not do what it did before. After a restart its code is run again from the start and must ask for the same things in the "
-        f"same order as recorded. At {where} {history_says}, but now the code {code_asks}. Likely causes: {'; '.join(causes)}. "
+        f"{who} does not do what it did before. After a restart its code is run again from the start and must ask for the same things in the "
+        f"same order as recorded. At {where} the history says {history_says}, but now the code {code_asks}. Likely causes: {causes}. "
         f"The instance is kept as it is and tried again; nothing is lost."
     )
+
+
+def _describe(command: Command) -> str:
+    return _RULES[type(command)].wording.format(command)

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
 
-__all__ = ["await_chain", "await_line", "frame_of", "user_line"]
-
 _STEPS = ("drain", "_apply")  # what runs or wakes user code; frames further out are the host's
 _INSTALLED = f"{os.sep}site-packages{os.sep}"
 

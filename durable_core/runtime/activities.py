@@ -17,7 +17,8 @@ from attrs import define
 
 from durable_core.backend import ClaimedTask
 from durable_core.codec import decode_event
-from durable_core.definitions import ActivityContext, BoundActivity, Registry
+from durable_core.definitions.activity import Activity, ActivityContext
+from durable_core.definitions.registry import Callee, Registry
 from durable_core.errors import FailureDetails
 from durable_core.events import TaskCompleted, TaskFailed, TaskScheduled
 from durable_core.failures import describe
@@ -42,7 +43,7 @@ class TaskLease:
     execution: str
     attempt: int
     scheduled: TaskScheduled
-    bound: BoundActivity
+    bound: Callee[Activity[..., Any]]
     holder: object
     cancelled: bool = False
     running: asyncio.Task[None] | None = None
@@ -166,13 +167,13 @@ class ActivityRunner:
     async def _call(self, lease: TaskLease, kind: Kind) -> str:
         bound, scheduled = lease.bound, lease.scheduled
         args = bound.decode(scheduled.input, scheduled.arity)
-        if bound.activity.takes_context:
+        if bound.definition.takes_context:
             args = (self._context(lease), *args)
         if kind == "async":
             return bound.encode_result(await bound.fn(*args))
         if kind == "thread":
             return bound.encode_result(await self.threads.run(bound.fn, *args))
-        succeeded, value = await self._processes.run(bound.activity, args)
+        succeeded, value = await self._processes.run(bound.definition, args)
         if not succeeded:
             raise _ChildFailed(value)
         return bound.encode_result(value)
@@ -190,5 +191,5 @@ class _ChildFailed(Exception):
         self.details = details
 
 
-def _kind(bound: BoundActivity) -> Kind:
-    return "async" if bound.activity.is_async else bound.activity.executor
+def _kind(bound: Callee[Activity[..., Any]]) -> Kind:
+    return "async" if bound.definition.is_async else bound.definition.executor

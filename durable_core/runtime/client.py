@@ -13,7 +13,8 @@ from durable_core import backend as store
 from durable_core import events as ev
 from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePolicy
 from durable_core.codec import decode_events, encode_event
-from durable_core.definitions import EntityId, Orchestrator
+from durable_core.definitions.entity import EntityId
+from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
 from durable_core.ids import check_instance_id
 from durable_core.replay.context import OrchestrationContext
@@ -115,7 +116,8 @@ class DurableClient:
         callee = self._registry.orchestrator(fn)
         text, arity = callee.encode(args, kw)
         self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
-        instance_id = instance_id or callee.instance_id if instance_id != "" else ""
+        default = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
+        instance_id = instance_id or default if instance_id != "" else ""
         instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
         decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
         start = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {}))

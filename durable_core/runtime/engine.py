@@ -11,8 +11,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable_core.backend import Backend
 from durable_core.converter import DataConverter, JsonConverter
-from durable_core.definitions import Orchestrator, Registry
-from durable_core.definitions.activity import ActivityDecorator
+from durable_core.definitions.activity import ActivityDecorator, make_activity
+from durable_core.definitions.entity import make_entity
+from durable_core.definitions.orchestrator import Orchestrator, make_orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import EngineStateError, StoreUrlError
 from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.client import DurableClient
@@ -93,8 +95,8 @@ class DurableEngine:
 
     def _activity(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         if fn is None:
-            return lambda fn: self._registry.add_activity(fn, **options)
-        return self._registry.add_activity(fn, **options)
+            return lambda fn: self._registry.add(make_activity(fn, **options))
+        return self._registry.add(make_activity(fn, **options))
 
     @overload
     def orchestrator(self, fn: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]], /) -> Orchestrator[P, O]: ...
@@ -105,8 +107,8 @@ class DurableEngine:
     def orchestrator(self, fn: Any = None, *, name: str | None = None) -> Any:
         """Define an orchestrator: ``@engine.orchestrator`` over ``async def f(ctx, …)``. Raises ``RegistrationError``."""
         if fn is None:
-            return lambda fn: self._registry.add_orchestrator(fn, name=name)
-        return self._registry.add_orchestrator(fn, name=name)
+            return lambda fn: self._registry.add(make_orchestrator(fn, name=name))
+        return self._registry.add(make_orchestrator(fn, name=name))
 
     @overload
     def entity(self, cls: type[E], /) -> type[E]: ...
@@ -117,7 +119,7 @@ class DurableEngine:
         Raises ``RegistrationError``."""
 
         def define(cls: Any) -> Any:
-            self._registry.add_entity(cls, name=name)
+            self._registry.add(make_entity(cls, name=name))
             return cls
 
         return define if cls is None else define(cls)

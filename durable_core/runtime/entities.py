@@ -14,7 +14,8 @@ from attrs import define
 
 from durable_core.backend import ClaimedTurn, CommitTurn, Message, Outcome
 from durable_core.codec import decode_event, encode_event
-from durable_core.definitions import BoundEntity, BoundOperation, EntityContext, EntityId
+from durable_core.definitions.entity import EntityContext, EntityId, Operation
+from durable_core.definitions.registry import BoundEntity, Callee
 from durable_core.errors import FailureDetails
 from durable_core.events import EntityOperationCompleted, EntityOperationFailed, OperationRequested
 from durable_core.failures import describe
@@ -108,19 +109,19 @@ class EntityRunner(Runner[LiveEntity]):
             live.object = None
             return describe(error)
 
-    def _prepare(self, live: LiveEntity, request: OperationRequested) -> tuple[BoundOperation, tuple[Any, ...]]:
+    def _prepare(self, live: LiveEntity, request: OperationRequested) -> tuple[Callee[Operation], tuple[Any, ...]]:
         if live.object is None:
             live.object = live.bound.load_state(live.state)
         bound = live.bound.operation(request.operation)
         args = bound.decode(request.input, request.arity)
-        return bound, (live.object, self._context(live, request), *args) if bound.takes_context else (live.object, *args)
+        return bound, (live.object, self._context(live, request), *args) if bound.definition.takes_context else (live.object, *args)
 
     def _context(self, live: LiveEntity, request: OperationRequested) -> EntityContext:
         logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.entity.{live.name}"), {"instance_id": live.fence.instance})
         caller = request.caller.instance_id if request.caller is not None else None
         return EntityContext(EntityId.parse(live.fence.instance), caller, to_datetime(self.session.clock.now_us()), logger)
 
-    def _save(self, live: LiveEntity, bound: BoundOperation, result: Any) -> str:
+    def _save(self, live: LiveEntity, bound: Callee[Operation], result: Any) -> str:
         """After an operation that succeeded. A result or a state that cannot be encoded fails it."""
         text = bound.encode_result(result)
         live.state = live.bound.encode_state(live.object)

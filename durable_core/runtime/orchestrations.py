@@ -278,5 +278,5 @@ def _terminates(message: Message) -> bool:
 def _stamped(event: Any, now_us: int) -> Any:
     """With the hub time at which it is applied."""
     if type(event) is TaskCompleted:
-        return TaskCompleted(event.id, event.result, now_us)
-    return TaskFailed(event.id, event.failure, now_us) if type(event) is TaskFailed else event
+        return TaskCompleted(event.id, event.result, at_us=now_us)
+    return TaskFailed(event.id, event.failure, at_us=now_us) if type(event) is TaskFailed else event

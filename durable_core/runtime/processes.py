@@ -19,7 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-from durable_core.definitions import Activity
+from durable_core.definitions.activity import Activity
 from durable_core.errors import FailureDetails
 from durable_core.failures import describe
 

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from durable_core.backend import ENDED, InstanceRecord, InstanceStatus
 from durable_core.codec import decode_event
-from durable_core.definitions import Registry
+from durable_core.definitions.registry import Registry
 from durable_core.errors import FailureDetails
 from durable_core.events import ExecutionFailed, ExecutionStarted, Parent
 

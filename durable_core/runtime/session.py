@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from durable_core.backend import Backend
-from durable_core.definitions import Registry
+from durable_core.definitions.registry import Registry
 from durable_core.runtime.clock import HubClock
 from durable_core.runtime.committer import Committer
 from durable_core.runtime.options import WorkerOptions

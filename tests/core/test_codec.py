@@ -108,7 +108,7 @@ def test_the_time_of_a_message_is_when_it_was_applied() -> None:
 
 
 def test_fields_that_a_newer_version_added_are_ignored_and_missing_ones_take_their_default() -> None:
-    assert decode_events(b'[{"type":"TaskCompleted","id":1,"result":"2","at_us":3,"cost":5}]') == [TaskCompleted(1, "2", 3)]
+    assert decode_events(b'[{"type":"TaskCompleted","id":1,"result":"2","at_us":3,"cost":5}]') == [TaskCompleted(1, "2", at_us=3)]
     assert decode_events(b'[{"type":"TaskScheduled","id":1,"name":"n","input":null,"arity":0}]') == [TaskScheduled(1, "n", None, 0)]
     failed = b'{"type":"TaskFailed","id":1,"failure":{"type":"E","message":"m","severity":3}}'
     assert decode_event(failed, 0) == TaskFailed(1, FailureDetails("E", "m"))
@@ -154,7 +154,7 @@ def test_a_name_that_no_store_takes_is_refused() -> None:
 
 def test_bytes_of_an_event_are_always_the_same() -> None:
     """Golden: histories of earlier versions are compared with these."""
-    history: list[Event] = [TaskCompleted(1, "2", 3), TaskScheduled(2, "n", '"x"', 1, tags={"b": "1", "a": "2"})]
+    history: list[Event] = [TaskCompleted(1, "2", at_us=3), TaskScheduled(2, "n", '"x"', 1, tags={"b": "1", "a": "2"})]
     assert encode_events(history) == (
         b'[{"type":"TaskCompleted","id":1,"result":"2","at_us":3},'
         b'{"type":"TaskScheduled","id":2,"name":"n","input":"\\"x\\"","arity":1,"tags":{"b":"1","a":"2"}}]'

@@ -25,6 +25,7 @@ from durable_core import (
 )
 from durable_core.backend import AbandonWorker, Command, Outcome
 from durable_core.events import TaskCompleted, TaskScheduled
+from durable_core.runtime.guard import TurnGuard
 from durable_core.testing.memory import MemoryBackend
 from tests.runtime import module_activities
 
@@ -153,9 +154,14 @@ def test_a_poison_instance_is_parked_and_blocks_nobody(url, run):
 
 
 def test_a_turn_that_blocks_is_logged_with_its_stack(run, caplog):
+    guard = TurnGuard.install()
+
     @orchestrator
     async def busy(ctx: OrchestrationContext) -> int:
-        return sum(1 for _ in range(60_000_000))
+        turns = 0
+        while not guard._told and turns < 10**9:  # until the watchdog has seen it, on any machine
+            turns += 1
+        return 1
 
     engine = engine_with(busy)
 

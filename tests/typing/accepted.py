@@ -22,8 +22,9 @@ from durable_core import (
     when_all,
     when_any,
 )
-from durable_core.definitions import AsyncActivity, Orchestrator, SyncActivity
-from durable_core.replay.entity_ref import EntityRef
+from durable_core.definitions.activity import AsyncActivity, SyncActivity
+from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.replay.context import EntityRef
 
 engine = DurableEngine()
 retry = RetryPolicy(first_retry_interval=timedelta(seconds=1), max_number_of_attempts=3)

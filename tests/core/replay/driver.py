@@ -26,7 +26,9 @@ from msgspec.structs import replace
 from durable_core.actions import Ending, Turn
 from durable_core.codec import decode_events, encode_events
 from durable_core.converter import JsonConverter
-from durable_core.definitions import ActivityContext, Orchestrator, Registry, orchestrator
+from durable_core.definitions.activity import ActivityContext
+from durable_core.definitions.orchestrator import Orchestrator, orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import FailureDetails
 from durable_core.events import (
     COMMAND_EVENTS,
@@ -57,6 +59,7 @@ from durable_core.events import (
     TimerFired,
 )
 from durable_core.failures import describe
+from durable_core.parameters import decode_untyped
 from durable_core.replay.machine import Execution, Limits
 
 EXAMPLES = int(os.environ.get("DURABLE_EXAMPLES", "60"))
@@ -98,7 +101,7 @@ class Driven:
         if max_payload_bytes is not None:
             registry.max_payload_bytes = max_payload_bytes
         self.bound = registry.orchestrators[definition.name]
-        self.execution = Execution(self.bound, registry, instance_id, execution_id, python=python, limits=limits)
+        self.execution = Execution(self.bound, registry, instance_id, execution_id, python=python, limits=limits or Limits())
         self.history: list[Event] = list(history)
         self.turn = Turn(())
         for _ in self.execution.replay(self.history):
@@ -259,13 +262,13 @@ class World:
     def _activity(self, event: TaskScheduled) -> str:
         bound = self.program.registry.activities[event.name]
         args = bound.decode(event.input, event.arity)
-        if bound.activity.takes_context:
+        if bound.definition.takes_context:
             args = (ActivityContext("", "", event.name, event.attempt, None), *args)  # type: ignore[arg-type]
         result = bound.fn(*args)
-        return bound.encode_result(_finished(result) if bound.activity.is_async else result)
+        return bound.encode_result(_finished(result) if bound.definition.is_async else result)
 
     def _child(self, event: SubOrchestrationStarted) -> str:
-        args = self.program.registry.decode_arguments(event.input, event.arity)
+        args = decode_untyped(event.input, event.arity, self.program.registry.converter)
         return json.dumps(self.program.children[event.name](*args))
 
     def _operation(self, event: EntityCalled | EntitySignaled) -> str | None:

@@ -13,8 +13,10 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from durable_core.definitions import ActivityContext, Registry, activity, entity, orchestrator
-from durable_core.definitions.entity import EntityId
+from durable_core.definitions.activity import ActivityContext, activity
+from durable_core.definitions.entity import EntityId, entity
+from durable_core.definitions.orchestrator import orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import TaskFailedError, TaskTimeoutError
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.fan_in import when_all, when_any

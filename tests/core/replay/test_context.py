@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
 
 from durable_core.converter import JsonConverter
-from durable_core.definitions import Registry, activity, orchestrator
+from durable_core.definitions.activity import activity
+from durable_core.definitions.orchestrator import orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import OrchestrationStuckError, TaskFailedError, TaskTimeoutError, TurnTooLongError
 from durable_core.events import (
     CommandCancelled,
@@ -34,7 +36,6 @@ from durable_core.events import (
     TimerCreated,
 )
 from durable_core.replay.context import OrchestrationContext
-from durable_core.replay.identity import derived_uuid, seeded_random
 from durable_core.replay.machine import Execution, Limits
 from durable_core.retry import RetryPolicy
 from tests.core.replay.driver import START_US, Driven, completed, failed, fired, raised
@@ -99,8 +100,8 @@ def test_ids_and_chance_are_computed_from_the_execution() -> None:
     assert drawn == draw()
     assert len(set(drawn)) == 4
     assert UUID(drawn[0]).version == 5
-    assert drawn[0] == str(derived_uuid("order-7", "x1", 1))
-    assert drawn[1] == seeded_random("x1").random() == random.Random("x1").random()
+    assert drawn[0] == str(uuid5(NAMESPACE_OID, "order-7\x1fx1\x1f1"))
+    assert drawn[1] == random.Random("x1").random()
     assert not set(drawn) & set(draw(execution_id="x2"))
     assert {drawn[0], drawn[2]}.isdisjoint(draw(instance_id="order-8"))
 

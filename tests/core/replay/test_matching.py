@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from durable_core.definitions import Orchestrator
 from durable_core.definitions.entity import EntityId
-from durable_core.definitions.orchestrator import make_orchestrator
+from durable_core.definitions.orchestrator import Orchestrator, make_orchestrator
 from durable_core.errors import NonDeterminismError
 from durable_core.events import (
     CommandCancelled,
@@ -398,13 +397,15 @@ def test_the_commands_of_one_message_cannot_stand_in_for_those_of_another() -> N
 
 
 def test_expected_takes_in_order_and_names_what_is_left() -> None:
-    expected = Expected.of([(4, TimerCreated(1, 5)), (5, TaskScheduled(1, "a", None, 0)), (6, TaskScheduled(2, "b", None, 0))])
+    expected = Expected()
+    for position, command in enumerate([TimerCreated(1, 5), TaskScheduled(1, "a", None, 0), TaskScheduled(2, "b", None, 0)], 4):
+        expected.add(position, command)
     assert expected.first() == (4, TimerCreated(1, 5))
     assert expected.take(TaskScheduled(1, "a", "7", 1)) == (5, TaskScheduled(1, "a", None, 0), True)
     assert expected.take(TimerCreated(1, 99)) == (4, TimerCreated(1, 5), True)
     assert expected.take(EntitySignaled(1, "@e@k", "add", None, 0)) == (6, TaskScheduled(2, "b", None, 0), False)
     assert expected.take(TaskScheduled(2, "c", None, 0)) == (6, TaskScheduled(2, "b", None, 0), False)
-    assert expected.first() == (None, None)
+    assert expected.first() is None
     assert expected.take(EventSent(1, "i", "n", None)) == (None, None, False)
 
 

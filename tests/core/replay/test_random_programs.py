@@ -14,7 +14,7 @@ from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from durable_core.definitions import orchestrator
+from durable_core.definitions.orchestrator import orchestrator
 from durable_core.errors import TaskFailedError, TaskTimeoutError
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.fan_in import when_all, when_any

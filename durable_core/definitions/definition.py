@@ -1,0 +1,52 @@
+"""What activities, orchestrators and entity operations have in common."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from durable_core.errors import RegistrationError
+
+
+class Definition:
+    """A function under the name that a history remembers."""
+
+    kind: ClassVar[str]
+    skip: int
+    """How many parameters the engine passes itself (``self``, ``ctx``)."""
+
+    def __init__(self, fn: Callable[..., Any], name: str) -> None:
+        functools.update_wrapper(self, fn, updated=())  # type: ignore[arg-type]
+        self.__name__ = name
+        self.fn = fn
+        self.name = name
+        self.what = f"{self.kind} {name!r}"
+        self.is_async = inspect.iscoroutinefunction(fn)
+
+    def __repr__(self) -> str:
+        return f"<{self.what}>"
+
+    def _with(self, **options: Any) -> Self:
+        copy: Self = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__)
+        copy.__dict__.update({name: value for name, value in options.items() if value})
+        return copy
+
+
+def takes_context(fn: Callable[..., Any], context: type, position: int = 0) -> bool:
+    """Whether the parameter in this position is annotated with the class ``context``, or with a text that ends in its name."""
+    parameters = list(inspect.signature(fn).parameters.values())
+    annotation = parameters[position].annotation if position < len(parameters) else None
+    return annotation is context or (isinstance(annotation, str) and annotation.rpartition(".")[2] == context.__name__)
+
+
+def checked_name(fn: Any, name: str | None, kind: str, how: str) -> str:
+    """The name to register ``fn`` under."""
+    if isinstance(fn, Definition):
+        raise RegistrationError(f"{fn!r} is an {fn.kind} already")
+    name = name or getattr(fn, "__name__", "")
+    if not name or name == "<lambda>":
+        raise RegistrationError(f"an {kind} needs a name that stays the same after a restart: {how}, or pass name=...")
+    return name
