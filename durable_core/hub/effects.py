@@ -7,10 +7,7 @@ partial state holds does nothing to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import takewhile
-from operator import attrgetter
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -30,7 +27,7 @@ class PutInstance(Effect, frozen=True):
     row: InstanceRow
 
     def absorb(self, state: State) -> None:
-        state.instances[self.row.id] = self.row
+        state.instances[self.row.instance] = self.row
 
 
 class DropInstance(Effect, frozen=True):
@@ -116,14 +113,12 @@ class DropTasks(Effect, frozen=True):
 class AppendHistory(Effect, frozen=True):
     instance: str
     execution: str
-    first: int
-    count: int
-    payload: bytes
+    row: HistoryRow
 
     def absorb(self, state: State) -> None:
         rows = state.history.setdefault(self.instance, {}).setdefault(self.execution, [])
-        assert not rows or rows[-1].first + rows[-1].count == self.first, f"a hole in the history of {self.instance!r}"
-        rows.append(HistoryRow(self.first, self.count, self.payload))
+        assert not rows or rows[-1].first + rows[-1].count == self.row.first, f"a hole in the history of {self.instance!r}"
+        rows.append(self.row)
 
 
 class DropHistory(Effect, frozen=True):
@@ -177,7 +172,7 @@ class DropWorker(Effect, frozen=True):
     def absorb(self, state: State) -> None:
         state.workers.pop(self.id, None)
         for row in [row for row in state.instances.values() if row.holder == self.id]:
-            state.instances[row.id] = replace(row, holder=None, claimed=False, hold_until_us=0)
+            state.instances[row.instance] = replace(row, holder=None, claimed=False, hold_until_us=0)
         for task in [task for task in state.tasks.values() if task.worker == self.id]:
             if task.cancelled:
                 state.tasks.discard(task.id)
@@ -201,17 +196,3 @@ class Advance(Effect, frozen=True):
 
 def absorb(state: State, effect: Effect) -> None:
     effect.absorb(state)
-
-
-_PAYLOADS: dict[type, Callable[[Any], bytes | None]] = {
-    PutTask: attrgetter("row.payload"),
-    PutMessage: attrgetter("row.message.payload"),
-    PutDetail: attrgetter("data"),
-    AppendHistory: attrgetter("payload"),
-}
-
-
-def payload_size(effect: Effect) -> int:
-    """How many opaque bytes an effect writes."""
-    get = _PAYLOADS.get(type(effect))
-    return len(get(effect) or b"") if get is not None else 0

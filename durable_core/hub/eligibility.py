@@ -63,14 +63,15 @@ def is_suspect(row: InstanceRow, worker: str, now_us: int) -> bool:
     return row.attempt > 0 and not is_own(row, worker, now_us)
 
 
-def claimable_since(row: InstanceRow, rows: Iterable[MessageRow], worker: str, selectors: Selectors, now_us: int) -> int | None:
-    """Since when ``worker`` might have claimed the instance; None if it may not.
+def claimable_since(state: State, id: str, worker: str, selectors: Selectors, now_us: int) -> int | None:
+    """Since when ``worker`` might have claimed an instance; None if it may not.
 
     Not while a turn of it is out, whoever's. While another worker holds it, only what has been due for ``STEAL_AFTER_US``.
     """
-    if row.claimed:
+    row = state.instances.get(id)
+    if row is None or row.claimed:
         return None
-    since = due_since(row, rows, now_us, admitted=admits(selectors, row))
+    since = due_since(row, state.inbox.get(id, {}).values(), now_us, admitted=admits(selectors, row))
     if since is None or row.holder in (None, worker) or row.hold_until_us <= now_us or since + STEAL_AFTER_US <= now_us:
         return since
     return None
@@ -88,11 +89,9 @@ def eligible_turns(state: State, worker: str, selectors: Selectors, now_us: int,
     now_us = max(now_us, state.now_us)
     found: list[tuple[int, str]] = []
     for id in state.instances if among is None else among:
-        row = state.instances.get(id)
-        if row is not None:
-            since = claimable_since(row, state.inbox.get(id, {}).values(), worker, selectors, now_us)
-            if since is not None:
-                found.append((since, id))
+        since = claimable_since(state, id, worker, selectors, now_us)
+        if since is not None:
+            found.append((since, id))
     turns: list[str] = []
     for since, id in sorted(found):
         if not is_suspect(state.instances[id], worker, now_us):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from durable_core.backend import HistoryPage, HistoryRange, HistoryRow, InstanceFilter, InstanceRecord, Page
 from durable_core.errors import UsageError
-from durable_core.hub.rows import InstanceRow, State
+from durable_core.hub.rows import InstanceRow, State, facts_of
 
 
 def record_of(state: State, id: str) -> InstanceRecord | None:
@@ -14,26 +14,8 @@ def record_of(state: State, id: str) -> InstanceRecord | None:
     row = state.instances.get(id)
     if row is None:
         return None
-    details = state.details
-    return InstanceRecord(
-        row.id,
-        row.execution,
-        row.name,
-        row.status,
-        row.created_us,
-        row.updated_us,
-        row.version,
-        row.history_length,
-        row.attempt,
-        row.parked,
-        start=details.get((id, "start"), b""),
-        custom_status=details.get((id, "custom_status")),
-        output=details.get((id, "output")),
-        failure=details.get((id, "failure")),
-        problem=row.problem,
-        snapshot=details.get((id, "snapshot")),
-        parent=row.parent,
-    )
+    start, *others = (state.details.get((id, kind)) for kind in ("start", "custom_status", "output", "failure", "snapshot"))
+    return InstanceRecord(*facts_of(row), start or b"", *others)
 
 
 def matches(filter: InstanceFilter, row: InstanceRow) -> bool:
@@ -42,7 +24,7 @@ def matches(filter: InstanceFilter, row: InstanceRow) -> bool:
         row.is_entity == filter.entities
         and (filter.statuses is None or row.status in filter.statuses)
         and filter.name in (None, row.name)
-        and (filter.id_prefix is None or row.id.startswith(filter.id_prefix))
+        and (filter.id_prefix is None or row.instance.startswith(filter.id_prefix))
         and (filter.parent is None or (row.parent is not None and row.parent.instance == filter.parent))
         and _in_range(row.created_us, filter.created_from_us, filter.created_to_us)
         and _in_range(row.updated_us, filter.updated_from_us, filter.updated_to_us)
@@ -57,13 +39,13 @@ def query(state: State, filter: InstanceFilter, *, limit: int, cursor: str | Non
     """Up to ``limit`` matching records after ``cursor``, in order of ``order_of``."""
     after = (-1, "") if cursor is None else read_cursor(cursor)
     rows = sorted((row for row in state.instances.values() if order_of(row) > after and matches(filter, row)), key=order_of)
-    records = tuple(record for row in rows[:limit] if (record := record_of(state, row.id)) is not None)
+    records = tuple(record for row in rows[:limit] if (record := record_of(state, row.instance)) is not None)
     return Page(records, cursor_after(records[-1]) if records and len(rows) > limit else None)
 
 
 def order_of(row: InstanceRow) -> tuple[int, str]:
     """(created, id), ids by code point, which is also the order of their UTF-8 bytes (SQL: BINARY, or COLLATE "C")."""
-    return row.created_us, row.id
+    return row.created_us, row.instance
 
 
 def cursor_after(record: InstanceRecord) -> str:

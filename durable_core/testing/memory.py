@@ -33,13 +33,8 @@ from durable_core.backend import (
 from durable_core.errors import EngineStateError, StoreFormatError, StoreUrlError
 from durable_core.hub import (
     Beat,
-    DropInstance,
-    DropWorker,
     Effect,
     Grant,
-    PutInstance,
-    PutMessage,
-    PutTask,
     State,
     absorb,
     decide,
@@ -50,6 +45,7 @@ from durable_core.hub import (
     read_history,
     record_of,
 )
+from durable_core.hub import effects as fx
 
 __all__ = ["MemoryBackend", "open_backend"]
 
@@ -111,17 +107,17 @@ class _Store:
         for effect in effects:
             absorb(self.state, effect)
             match effect:
-                case PutInstance(row):
+                case fx.PutInstance(row):
                     over = row.status in ENDED
-                    (self.unstarted.add if row.awaits_start and not over else self.unstarted.discard)(row.id)
+                    (self.unstarted.add if row.awaits_start and not over else self.unstarted.discard)(row.instance)
                     ended |= over
                     work |= not (over or row.claimed)
-                case DropInstance(id):
+                case fx.DropInstance(id):
                     self.unstarted.discard(id)
                     ended = True
-                case PutTask(row):
+                case fx.PutTask(row):
                     work |= row.worker is None
-                case PutMessage() | DropWorker():
+                case fx.PutMessage() | fx.DropWorker():
                     work = True
                 case _:
                     pass

@@ -52,6 +52,7 @@ from durable_core.hub import (
     read_history,
     record_of,
 )
+from durable_core.hub.rows import facts_of
 
 OK, REPEATED, FENCED, EXISTS, ENDED, GONE, REJECTED = (
     OutcomeStatus.OK,
@@ -572,7 +573,7 @@ def test_repeat_a_commit_until_a_later_one(hub: Hub) -> None:
 
 def hub_turn(hub: Hub, id: str = "i") -> ClaimedTurn:
     row = hub.row(id)
-    return ClaimedTurn(row.id, row.execution, row.name, row.epoch, row.version, row.history_length, row.attempt, row.status)
+    return ClaimedTurn(*facts_of(row), row.epoch)
 
 
 def test_repeat_a_commit_hands_over_again_what_it_left(hub: Hub) -> None:

@@ -116,10 +116,11 @@ class Partial:
     def _keep_instances(self, rows: Iterable[Any]) -> None:
         for key, first_due_us, *columns in rows:
             row = instance_row(*columns)
-            self.keys[row.id] = key
-            self.before[row.id] = self.state.instances[row.id] = row
+            id = row.instance
+            self.keys[id] = key
+            self.before[id] = self.state.instances[id] = row
             if first_due_us is not None:
-                self.first_due[row.id] = first_due_us
+                self.first_due[id] = first_due_us
 
     def load_tasks(self, ids: Iterable[str], *, payloads: bool) -> None:
         missing = [id for id in ids if id not in self.tasks_before and id not in self.asked]
@@ -132,7 +133,7 @@ class Partial:
         large: list[str] = []
         for id, instance, execution, name, position, created_us, worker, attempt, cancelled, payload in rows:
             data = bytes.fromhex(payload) if payload else b""
-            self.state.tasks[id] = TaskRow(id, instance, execution, name, data, position, created_us, worker, attempt, cancelled != 0)
+            self.state.tasks[id] = TaskRow(id, instance, execution, name, data, attempt, position, created_us, worker, cancelled != 0)
             self.tasks_before.add(id)
             if payload is None:
                 large.append(id)
@@ -218,17 +219,17 @@ def instance_row(
         _STATUS[status],
         created_us,
         updated_us,
-        None if parent is None else ParentRef(parent, parent_execution or ""),
-        epoch,
         version,
         history_length,
+        attempt,
+        parked != 0,
+        problem,
+        None if parent is None else ParentRef(parent, parent_execution or ""),
+        epoch,
         holder,
         claimed != 0,
         hold_until_us,
         not_before_us,
-        attempt,
-        parked != 0,
-        problem,
         last_commit,
     )
 
