@@ -1,7 +1,7 @@
 """The task hub as a pure state machine: the storage protocol's executable specification.
 
 ``decide(state, command, now_us)`` says what a command does to a hub: an answer and a list of *effects*. It changes nothing.
-``absorb(state, effect)`` carries an effect out on a ``State``. Rules live in ``decide`` alone; effects are plain facts about rows,
+``effect.absorb(state)`` carries an effect out on a ``State``. Rules live in ``decide`` alone; effects are plain facts about rows,
 so that a log of effects can be replayed for ever, whatever becomes of the rules.
 
 This package is four things at once: the text that a backend author reads when ``backend.py`` leaves a question, the oracle that the
@@ -12,7 +12,7 @@ What a store claims internally (``Grant``, ``Beat``) is decided here too; *which
 and an argument.
 
     rows.py          what is stored: immutable rows, the tables of a ``State``; a commit rewrites a row, ``details`` lie apart
-    effects.py       what can happen to a row, and ``absorb``
+    effects.py       what can happen to a row
     rules.py         ``decide``: the table of rules; create, send, complete, release, purge
       commit.py        one turn
       leases.py        incarnations and what is leased to them
@@ -27,8 +27,6 @@ Nothing here reads a clock, draws a random number or does I/O.
 from __future__ import annotations
 
 from durable_core.hub import effects as effects
-from durable_core.hub.effects import Effect as Effect
-from durable_core.hub.effects import absorb as absorb
 from durable_core.hub.eligibility import STEAL_AFTER_US as STEAL_AFTER_US
 from durable_core.hub.eligibility import eligible_tasks as eligible_tasks
 from durable_core.hub.eligibility import eligible_turns as eligible_turns
@@ -50,6 +48,4 @@ from durable_core.hub.rows import MessageRow as MessageRow
 from durable_core.hub.rows import State as State
 from durable_core.hub.rows import TaskRow as TaskRow
 from durable_core.hub.rows import WorkerRow as WorkerRow
-from durable_core.hub.rows import decode_messages as decode_messages
-from durable_core.hub.rows import encode_messages as encode_messages
 from durable_core.hub.rules import decide as decide

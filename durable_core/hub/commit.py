@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from msgspec.structs import replace
 
 from durable_core.backend import ENDED, CommitTurn, HistoryRow, InstanceStatus, Outcome, OutcomeStatus, RecordUpdate
 from durable_core.errors import UsageError
 from durable_core.hub import effects as fx
 from durable_core.hub.eligibility import due_since, page
-from durable_core.hub.rows import DetailKind, InstanceRow, TaskRow, encode_messages
+from durable_core.hub.rows import InstanceRow, TaskRow, encode_messages
 from durable_core.hub.transaction import Transaction
 
 
@@ -23,9 +25,7 @@ def commit(tx: Transaction, command: CommitTurn) -> Outcome | OutcomeStatus:
     if row is None:
         return OutcomeStatus.GONE
     if row.last_commit == command.commit_id:
-        # The first reply may have been lost, and with it the messages that a worker which claims the instance was to work on.
-        claimed = row.claimed and row.holder == command.worker
-        return _outcome_with_messages(tx, row, OutcomeStatus.ALREADY_APPLIED) if claimed else OutcomeStatus.ALREADY_APPLIED
+        return _answer(tx, row, command.worker, OutcomeStatus.ALREADY_APPLIED)
     current = row.execution == command.execution and row.epoch == command.epoch and row.version == command.version
     if not current or row.status in ENDED:
         return OutcomeStatus.FENCED
@@ -41,7 +41,7 @@ def commit(tx: Transaction, command: CommitTurn) -> Outcome | OutcomeStatus:
     _change_tasks(tx, command)
     if command.append is not None and command.next_execution is None:
         events = HistoryRow(row.history_length, command.append_count, command.append)
-        tx.write(fx.AppendHistory(command.instance, command.execution, events), command.append)
+        tx.write(fx.AppendHistory(command.instance, events), command.append)
     if ends or command.next_execution is not None:
         _end_execution(tx, command, ends)
     _put_details(tx, command)
@@ -49,16 +49,10 @@ def commit(tx: Transaction, command: CommitTurn) -> Outcome | OutcomeStatus:
     tx.rows[command.instance] = after
     for child in command.creates:
         # Its own id is taken by itself, even if this very commit ends it.
-        if child.instance == command.instance:
-            tx.bounce(child)
-        else:
-            tx.create(child)
-    for message in command.messages:
-        tx.send(message)
+        tx.create(child, may_replace=child.instance != command.instance)
     cancelled = set(command.cancel_timers)
-    for timer in command.timers:
-        if timer.id not in cancelled:
-            tx.send(timer)
+    for message in chain(command.messages, (timer for timer in command.timers if timer.id not in cancelled)):
+        tx.send(message)
     return _leave(tx, after, command.worker)
 
 
@@ -103,7 +97,8 @@ def _change_tasks(tx: Transaction, command: CommitTurn) -> None:
         if new.id not in cancelled:
             attempt, worker = (1, command.worker) if new.claim and registered else (0, None)
             task = new.id, command.instance, command.execution, new.name, new.payload, attempt
-            tx.write(fx.PutTask(TaskRow(*task, tx.next_position(), tx.now_us, worker)), new.payload)
+            tx.position += 1
+            tx.write(fx.PutTask(TaskRow(*task, tx.position, tx.now_us, worker)), new.payload)
     for id in (id for id in cancelled if id not in nothing_left):
         row = tx.state.tasks.get(id)
         if row is None:
@@ -123,26 +118,19 @@ def _end_execution(tx: Transaction, command: CommitTurn, ends: bool) -> None:
     if not command.keep_tasks:
         tx.effects.append(fx.DropTasks(command.instance, command.execution))
     tx.effects.append(fx.DropInbox(command.instance, None if ends else command.execution))
-    if not ends:
-        tx.effects.append(fx.DropHistory(command.instance, command.execution))
+    if command.next_execution is not None:
+        tx.effects.append(fx.DropHistory(command.instance))
+        tx.put_detail(command.instance, "start", command.next_execution.start)
 
 
 def _put_details(tx: Transaction, command: CommitTurn) -> None:
-    record, following = command.record or RecordUpdate(), command.next_execution
-    changed: dict[DetailKind, bytes | None] = {
-        "custom_status": record.custom_status,
-        "output": record.output,
-        "failure": record.failure,
-        "start": None if following is None else following.start,
-    }
-    for kind, data in changed.items():
-        if data is not None:
-            tx.put_detail(command.instance, kind, data)
-    # Of these an empty one is deleted.
+    id, record = command.instance, command.record or RecordUpdate()
+    tx.put_detail(id, "custom_status", record.custom_status)
+    tx.put_detail(id, "output", record.output)
+    tx.put_detail(id, "failure", record.failure)
+    tx.put_detail(id, "obituaries", None if command.obituaries is None else encode_messages(command.obituaries))
     if command.snapshot is not None:
-        tx.put_detail(command.instance, "snapshot", command.snapshot or None)
-    if command.obituaries is not None:
-        tx.put_detail(command.instance, "obituaries", encode_messages(command.obituaries) if command.obituaries else None)
+        tx.write(fx.PutDetail(id, "snapshot", command.snapshot or None), command.snapshot)
 
 
 def _row_after(tx: Transaction, row: InstanceRow, command: CommitTurn, ends: bool) -> InstanceRow:
@@ -175,19 +163,20 @@ def _row_after(tx: Transaction, row: InstanceRow, command: CommitTurn, ends: boo
     )
 
 
-def _leave(tx: Transaction, row: InstanceRow, worker: str) -> Outcome | OutcomeStatus:
+def _leave(tx: Transaction, row: InstanceRow, worker: str) -> Outcome:
     """Put the row, and go on if there is more to do: the instance is then claimed again under the same fence, however short ``hold_us``
     is.
 
     More to do is what would make it claimable: a due message, a ``start`` still to come (that of a next execution is known to the
     worker), or for a suspended one a due control message. An incarnation that was given up claims nothing more: nobody would free it.
     """
-    goes_on = worker in tx.state.workers and due_since(row, tx.inbox(row), tx.now_us) is not None
-    if goes_on:
+    if worker in tx.state.workers and due_since(row, tx.inbox(row), tx.now_us) is not None:
         row = replace(row, holder=worker, claimed=True, hold_until_us=0)
     tx.put(row)
-    return _outcome_with_messages(tx, row, OutcomeStatus.OK) if goes_on else OutcomeStatus.OK
+    return _answer(tx, row, worker, OutcomeStatus.OK)
 
 
-def _outcome_with_messages(tx: Transaction, row: InstanceRow, status: OutcomeStatus) -> Outcome:
-    return Outcome(status, *page(tx.inbox(row), tx.now_us, tx.state.messages_per_claim))
+def _answer(tx: Transaction, row: InstanceRow, worker: str, status: OutcomeStatus) -> Outcome:
+    """With the messages that a worker which claims the instance is to work on (again: the first reply may have been lost)."""
+    claimed = row.claimed and row.holder == worker
+    return Outcome(status, *page(tx.inbox(row), tx.now_us, tx.state.limits.messages_per_claim)) if claimed else Outcome(status)

@@ -1,4 +1,4 @@
-"""Effects: plain facts about rows, and what each means for a ``State``.
+"""Effects: plain facts about rows, and what each means for a ``State`` (``absorb``).
 
 They know no rules, so that a log of effects can be replayed for ever, whatever becomes of the rules. Putting replaces a whole row;
 dropping what is not there does nothing. Their order counts: a ``DropInbox`` spares what is put after it. What concerns nothing that a
@@ -17,9 +17,10 @@ from durable_core.hub.rows import DETAIL_KINDS, DetailKind, InstanceRow, Message
 
 
 class Effect(Struct, frozen=True, gc=False):
-    """One fact. ``absorb`` carries it out."""
+    """One fact."""
 
     def absorb(self, state: State) -> None:
+        """Carry it out."""
         raise NotImplementedError
 
 
@@ -112,27 +113,19 @@ class DropTasks(Effect, frozen=True):
 
 class AppendHistory(Effect, frozen=True):
     instance: str
-    execution: str
     row: HistoryRow
 
     def absorb(self, state: State) -> None:
-        rows = state.history.setdefault(self.instance, {}).setdefault(self.execution, [])
+        rows = state.history.setdefault(self.instance, [])
         assert not rows or rows[-1].first + rows[-1].count == self.row.first, f"a hole in the history of {self.instance!r}"
         rows.append(self.row)
 
 
 class DropHistory(Effect, frozen=True):
-    """All rows of an instance, or of one execution."""
-
     instance: str
-    execution: str | None
 
     def absorb(self, state: State) -> None:
-        histories = state.history.get(self.instance, {})
-        if self.execution is not None:
-            histories.pop(self.execution, None)
-        if self.execution is None or not histories:
-            state.history.pop(self.instance, None)
+        state.history.pop(self.instance, None)
 
 
 class Remember(Effect, frozen=True):
@@ -192,7 +185,3 @@ class Advance(Effect, frozen=True):
         assert self.position >= state.position, "a position would be given out again"
         assert self.now_us >= state.now_us, "the hub's clock would run backwards"
         state.epoch, state.position, state.now_us = self.epoch, self.position, self.now_us
-
-
-def absorb(state: State, effect: Effect) -> None:
-    effect.absorb(state)

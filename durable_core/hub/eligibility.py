@@ -10,18 +10,16 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from durable_core.backend import ENDED, InstanceStatus, Message, Selectors
-from durable_core.hub.rows import InstanceRow, MessageRow, State
+from durable_core.hub.rows import InstanceRow, MessageRow, State, TaskRow
 
 STEAL_AFTER_US = 1_000_000
 """A due message that waited this long may be served by others although the instance is held."""
-
-_handing_order = attrgetter("visible_us", "position")
 
 
 def page(rows: Iterable[MessageRow], now_us: int, limit: int) -> tuple[tuple[Message, ...], bool]:
     """The first ``limit`` due messages, and whether there are others. Control messages among the others follow at once, so that no
     backlog hides them."""
-    due = sorted((row for row in rows if row.visible_us <= now_us), key=_handing_order)
+    due = sorted(row for row in rows if row.visible_us <= now_us)
     handed = due[:limit] + [row for row in due[limit:] if row.message.control]
     return tuple(row.message for row in handed), len(due) > limit
 
@@ -87,11 +85,8 @@ def eligible_turns(state: State, worker: str, selectors: Selectors, now_us: int,
     if worker not in state.workers:
         return []
     now_us = max(now_us, state.now_us)
-    found: list[tuple[int, str]] = []
-    for id in state.instances if among is None else among:
-        since = claimable_since(state, id, worker, selectors, now_us)
-        if since is not None:
-            found.append((since, id))
+    ids = state.instances if among is None else among
+    found = [(since, id) for id in ids if (since := claimable_since(state, id, worker, selectors, now_us)) is not None]
     turns: list[str] = []
     for since, id in sorted(found):
         if not is_suspect(state.instances[id], worker, now_us):
@@ -107,8 +102,11 @@ def eligible_tasks(state: State, worker: str, selectors: Selectors) -> list[str]
     """The tasks that ``worker`` may claim now, oldest first: free ones of a known name, whatever their instance is doing."""
     if worker not in state.workers:
         return []
-    free = [row for row in state.tasks.values() if row.worker is None and row.name in selectors.activities]
-    return [row.id for row in sorted(free, key=attrgetter("position"))]
+    return [row.id for row in sorted(state.tasks.values(), key=attrgetter("position")) if is_free(row, selectors)]
+
+
+def is_free(row: TaskRow, selectors: Selectors) -> bool:
+    return row.worker is None and row.name in selectors.activities
 
 
 def next_due(state: State, now_us: int, among: Iterable[str] | None = None) -> int | None:
@@ -121,8 +119,7 @@ def next_due(state: State, now_us: int, among: Iterable[str] | None = None) -> i
         row, inbox = state.instances.get(id), state.inbox.get(id, {})
         if row is None or row.status in ENDED or row.claimed or not (inbox or row.awaits_start):
             continue
-        visible = [message.visible_us for message in inbox.values()]
-        times += visible
+        times += (message.visible_us for message in inbox.values())
         times.append(row.not_before_us)
         if row.holder is not None:
             since = due_since(row, inbox.values(), now_us)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from durable_core.backend import AbandonWorker, Claim, ClaimedTask, ClaimedTurn, Heartbeat, OutcomeStatus, Selectors
 from durable_core.hub import effects as fx
-from durable_core.hub.eligibility import admits, claimable_since, is_own, is_suspect, page, runnable
+from durable_core.hub.eligibility import admits, claimable_since, is_free, is_own, is_suspect, page, runnable
 from durable_core.hub.rows import InstanceRow, MessageRow, TaskRow, WorkerRow, facts_of
 from durable_core.hub.transaction import Transaction
 
@@ -57,23 +57,15 @@ def grant(tx: Transaction, command: Grant) -> Claim:
         rows = [row for row in map(tx.instance, worker.turns) if row is not None and row.claimed and row.holder == worker.id]
         tasks = [row for row in map(state.tasks.get, worker.tasks) if row is not None and row.worker == worker.id and not row.cancelled]
         return _claim(tx, rows, tasks, selectors)
-    rows, tasks = [], []
-    for id in dict.fromkeys(command.turns):
-        if claimable_since(state, id, worker.id, selectors, tx.now_us) is None:
-            continue
-        suspect = is_suspect(state.instances[id], worker.id, tx.now_us)
-        if suspect and rows:
-            continue
-        rows.append(lease(tx, state.instances[id], worker.id))
-        if suspect:
-            break
-    for task in map(state.tasks.get, dict.fromkeys(command.tasks)):
-        if task is not None and task.worker is None and task.name in selectors.activities:
-            tasks.append(replace(task, worker=worker.id, attempt=task.attempt + 1))
+    ids = [id for id in dict.fromkeys(command.turns) if claimable_since(state, id, worker.id, selectors, tx.now_us) is not None]
+    plain = [id for id in ids if not is_suspect(state.instances[id], worker.id, tx.now_us)]
+    rows = [lease(tx, state.instances[id], worker.id) for id in (plain if plain[:1] == ids[:1] else ids[:1])]
+    free = [row for row in map(state.tasks.get, dict.fromkeys(command.tasks)) if row is not None and is_free(row, selectors)]
+    tasks = [replace(row, worker=worker.id, attempt=row.attempt + 1) for row in free]
     tx.effects += map(fx.PutTask, tasks)
     if rows or tasks:
-        ids = tuple(row.instance for row in rows), tuple(task.id for task in tasks)
-        tx.effects.append(fx.PutWorker(WorkerRow(worker.id, worker.until_us, command.claim_id, *ids)))
+        leased = tuple(row.instance for row in rows), tuple(task.id for task in tasks)
+        tx.effects.append(fx.PutWorker(WorkerRow(worker.id, worker.until_us, command.claim_id, *leased)))
     return _claim(tx, rows, tasks, selectors)
 
 
@@ -88,11 +80,9 @@ def lease(tx: Transaction, row: InstanceRow, worker: str) -> InstanceRow:
     return row
 
 
-def claimed_turn(
-    tx: Transaction, row: InstanceRow, inbox: Iterable[MessageRow], start: bytes | None, *, admitted: bool = True
-) -> ClaimedTurn:
+def claimed_turn(tx: Transaction, row: InstanceRow, inbox: Iterable[MessageRow], start: bytes | None, admitted: bool = True) -> ClaimedTurn:
     """The lease on a claimed instance, as its worker sees it."""
-    messages, more = page(inbox, tx.now_us, tx.state.messages_per_claim)
+    messages, more = page(inbox, tx.now_us, tx.state.limits.messages_per_claim)
     snapshot = tx.state.details.get((row.instance, "snapshot")) if row.is_entity else None
     control_only = not (admitted and runnable(row, tx.now_us))
     return ClaimedTurn(*facts_of(row), row.epoch, messages, more, start if row.awaits_start else None, snapshot, control_only)

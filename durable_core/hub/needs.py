@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
-from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTask, CreateInstance, Message, Purge, Release, SendMessage
+from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTask, CreateInstance, Purge, Release, SendMessage
 from durable_core.hub.leases import Beat, Grant, tombstone
 from durable_core.hub.rows import DetailKind, State, decode_messages
 
@@ -65,9 +65,6 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
             case Purge(instance):
                 found.instances.add(instance)
                 found.details.add((instance, "obituaries"))
-            case AbandonWorker(worker):
-                found.workers.add(worker)
-                found.seen.add(tombstone(worker))
             case Grant(worker):
                 found.workers.add(worker)
                 found.tasks.update(command.tasks)
@@ -75,7 +72,7 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
                     found.instances.add(id)
                     found.inboxes[id] += page
                     found.details.update(((id, "start"), (id, "snapshot")))
-            case Beat(worker):
+            case AbandonWorker(worker) | Beat(worker):
                 found.all_workers = True
                 found.seen.add(tombstone(worker))
                 found.cancelled_tasks_of.add(worker)
@@ -84,25 +81,21 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
 
 def needs_of_obituaries(state: State) -> Needs:
     """The targets of the obituaries that were loaded."""
-    found = Needs()
-    for (_, kind), data in state.details.items():
-        if kind == "obituaries":
-            _targets(found, decode_messages(data))
-    return found
+    loaded = [data for (_, kind), data in state.details.items() if kind == "obituaries"]
+    return Needs(instances={message.target for data in loaded for message in decode_messages(data)})
 
 
 def _commit(found: Needs, command: CommitTurn, page: int) -> None:
-    instance = command.instance
     dropped = len(command.consumes) + len(command.settles) + len(command.cancel_tasks) + len(command.cancel_timers)
     # Nobody knows how many messages are scoped to an execution that is over.
-    found.inboxes[instance] += page + dropped if command.next_execution is None else _ALL
-    found.instances.add(instance)
+    found.inboxes[command.instance] += page + dropped if command.next_execution is None else _ALL
+    found.instances.add(command.instance)
     found.workers.add(command.worker)
     found.tasks.update(command.settles, command.cancel_tasks)
-    found.messages.update((instance, task) for task in command.settles)
+    found.messages.update((command.instance, task) for task in command.settles)
     for create in command.creates:
         _create(found, create, page)
-    _targets(found, (*command.messages, *(command.obituaries or ())))
+    found.instances.update(message.target for message in (*command.messages, *(command.obituaries or ())))
 
 
 def _create(found: Needs, command: CreateInstance, page: int) -> None:
@@ -114,8 +107,6 @@ def _create(found: Needs, command: CreateInstance, page: int) -> None:
         found.inboxes[command.instance] += page
     if command.reuse == "terminate_and_replace":
         found.details.add((command.instance, "obituaries"))
-    _targets(found, command.obituaries if command.bounce is None else (command.bounce, *command.obituaries))
-
-
-def _targets(found: Needs, messages: Iterable[Message]) -> None:
-    found.instances.update(message.target for message in messages)
+    if command.bounce is not None:
+        found.instances.add(command.bounce.target)
+    found.instances.update(message.target for message in command.obituaries)

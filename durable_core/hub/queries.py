@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import accumulate, takewhile
 
-from durable_core.backend import HistoryPage, HistoryRange, HistoryRow, InstanceFilter, InstanceRecord, Page
+from durable_core.backend import HistoryPage, HistoryRange, InstanceFilter, InstanceRecord, Page
 from durable_core.errors import UsageError
 from durable_core.hub.rows import InstanceRow, State, facts_of
 
@@ -62,18 +62,9 @@ def read_cursor(cursor: str) -> tuple[int, str]:
 def read_history(state: State, range: HistoryRange) -> HistoryPage:
     """One page of an execution's history; empty if there is none."""
     row = state.instances.get(range.instance)
-    execution = range.execution if range.execution is not None or row is None else row.execution
-    rows = state.history.get(range.instance, {}).get(execution or "", [])
-    return page_of_history((entry for entry in rows if entry.first >= range.first), range.max_bytes)
-
-
-def page_of_history(rows: Iterable[HistoryRow], max_bytes: int) -> HistoryPage:
-    """The first of these rows, and further ones while they fit."""
-    taken: list[HistoryRow] = []
-    size = 0
-    for row in rows:
-        size += len(row.payload)
-        if taken and size > max_bytes:
-            return HistoryPage(tuple(taken), row.first)
-        taken.append(row)
-    return HistoryPage(tuple(taken))
+    if row is None or range.execution not in (None, row.execution):
+        return HistoryPage(())
+    rows = [entry for entry in state.history.get(row.instance, []) if entry.first >= range.first]
+    sizes = accumulate(len(entry.payload) for entry in rows)
+    fitting = max(1, sum(1 for _ in takewhile(lambda size: size <= range.max_bytes, sizes)))
+    return HistoryPage(tuple(rows[:fitting]), rows[fitting].first if fitting < len(rows) else None)

@@ -12,7 +12,7 @@ from attrs import define, field
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from durable_core.backend import ENTITY_PREFIX, ClaimedTask, HistoryRow, InstanceFacts, InstanceStatus, Message, ParentRef
+from durable_core.backend import ENTITY_PREFIX, Capabilities, ClaimedTask, HistoryRow, InstanceFacts, InstanceStatus, Message, ParentRef
 
 DetailKind = Literal["start", "custom_status", "output", "failure", "snapshot", "obituaries"]
 """The large or rarely read parts of an instance, kept apart from the row that every commit rewrites."""
@@ -46,15 +46,15 @@ class InstanceRow(InstanceFacts, frozen=True):
         return self.history_length == 0 and not self.is_entity
 
 
-class MessageRow(Struct, frozen=True, gc=False):
-    """``position``: the hub-wide order of arrival. ``visible_us``: its due time, or its arrival if that was later.
+class MessageRow(Struct, frozen=True, order=True, gc=False):
+    """``visible_us``: its due time, or its arrival if that was later. ``position``: the hub-wide order of arrival.
 
-    An inbox is handed out in order of (``visible_us``, ``position``): what became visible first comes first, so that a completion which
+    An inbox is handed out in this order: what became visible first comes first, so that a completion which
     arrived before a timer fell due also reaches the instance before it. Undelayed messages therefore keep their order of arrival.
     """
 
-    position: int
     visible_us: int
+    position: int
     message: Message
 
 
@@ -91,19 +91,17 @@ class TaskTable(dict[str, TaskRow]):
     def discard(self, id: str) -> None:
         row = super().pop(id, None)
         if row is not None:
-            ids = self.by_instance[row.instance]
-            ids.discard(id)
-            if not ids:
+            self.by_instance[row.instance].discard(id)
+            if not self.by_instance[row.instance]:
                 del self.by_instance[row.instance]
 
 
 @define
 class State:
-    """A hub, or the part of one that a store has loaded. Only ``absorb`` changes it; a store loads a row by assigning it to its table.
+    """A hub, or the part of one that a store has loaded. Only ``Effect.absorb`` changes it; a store loads a row by assigning it to its table.
 
-    ``epoch`` and ``position`` are the last ones given out. ``inbox`` is by target and message id, ``history`` by instance and execution.
-    ``seen`` holds remembered ids and when each may be forgotten. ``messages_per_claim`` and ``dedup_window_us`` are the store's
-    ``Capabilities``.
+    ``epoch`` and ``position`` are the last ones given out. ``inbox`` is by target and message id; ``history`` is that of the current
+    execution. ``seen`` holds remembered ids and when each may be forgotten. ``limits`` are the store's.
     """
 
     now_us: int = 0
@@ -113,12 +111,10 @@ class State:
     details: dict[tuple[str, DetailKind], bytes] = field(factory=dict)
     inbox: dict[str, dict[str, MessageRow]] = field(factory=dict)
     tasks: TaskTable = field(factory=TaskTable)
-    history: dict[str, dict[str, list[HistoryRow]]] = field(factory=dict)
+    history: dict[str, list[HistoryRow]] = field(factory=dict)
     seen: dict[str, int] = field(factory=dict)
     workers: dict[str, WorkerRow] = field(factory=dict)
-    messages_per_claim: int = 1_000
-    dedup_window_us: int = 3_600_000_000
-    max_payload_bytes: int = 64 << 20
+    limits: Capabilities = field(factory=lambda: Capabilities("none", multi_process=False, proves_death=False))
 
 
 def encode_messages(messages: Iterable[Message]) -> bytes:

@@ -15,7 +15,7 @@ from durable_core import backend
 from durable_core.backend import ENDED, ENTITY_PREFIX, Outcome, OutcomeStatus
 from durable_core.errors import DurableError, UsageError
 from durable_core.hub.commit import commit
-from durable_core.hub.effects import DropTask, Effect
+from durable_core.hub.effects import Advance, DropTask, Effect
 from durable_core.hub.leases import Beat, Grant, abandon, beat, claimed_turn, grant, lease
 from durable_core.hub.rows import State
 from durable_core.hub.transaction import Transaction
@@ -85,7 +85,6 @@ def release(tx: Transaction, command: backend.Release) -> OutcomeStatus:
         return OutcomeStatus.FENCED
     if row.holder is None:
         return OutcomeStatus.ALREADY_APPLIED
-    shown = command.problem is not None or command.park
     after = replace(
         row,
         holder=None,
@@ -95,7 +94,7 @@ def release(tx: Transaction, command: backend.Release) -> OutcomeStatus:
         parked=row.parked or command.park,
         problem=row.problem if command.problem is None else command.problem,
         attempt=max(0, row.attempt - 1) if command.uncount else row.attempt,
-        updated_us=tx.now_us if shown else row.updated_us,
+        updated_us=tx.now_us if command.problem is not None or command.park else row.updated_us,
     )
     tx.put(after)
     return OutcomeStatus.OK
@@ -107,8 +106,7 @@ def purge(tx: Transaction, command: backend.Purge) -> OutcomeStatus:
     if row is None:
         return OutcomeStatus.GONE
     if row.status not in ENDED and not command.force:
-        text = f"{row.instance!r} is {row.status}: only ended instances are purged"
-        raise UsageError(f"{text}. Terminate it first, or purge it by force.")
+        raise UsageError(f"{row.instance!r} is {row.status}: only ended instances are purged. Terminate it first, or purge it by force.")
     tx.remove(row)
     return OutcomeStatus.OK
 
@@ -143,4 +141,6 @@ def decide(state: State, command: backend.Command | Grant | Beat, now_us: int) -
         answer = _RULES[type(command)](tx, command)
     except DurableError as error:
         return Outcome(OutcomeStatus.REJECTED, error=error.with_traceback(None)), []
-    return Outcome(answer) if isinstance(answer, OutcomeStatus) else answer, tx.close()
+    if tx.effects:
+        tx.effects.append(Advance(tx.epoch, tx.position, tx.now_us))
+    return Outcome(answer) if isinstance(answer, OutcomeStatus) else answer, tx.effects

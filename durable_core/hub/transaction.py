@@ -29,15 +29,9 @@ class Transaction:
         self.arrived: list[MessageRow] = []
         self.dropped: set[str] = set()
 
-    def close(self) -> list[fx.Effect]:
-        """All effects. A command without any leaves the counters and the clock alone too."""
-        if self.effects:
-            self.effects.append(fx.Advance(self.epoch, self.position, self.now_us))
-        return self.effects
-
     def write(self, effect: fx.Effect, payload: bytes) -> None:
         """An effect that stores a payload, unless that is over the limit: then the whole command is rejected."""
-        size, limit = len(payload), self.state.max_payload_bytes
+        size, limit = len(payload), self.state.limits.max_payload_bytes
         if size > limit:
             text = f"a payload of {size:,} bytes ({type(effect).__name__}) is over the store's limit of {limit:,} bytes"
             raise PayloadTooLargeError(f"{text}: store it elsewhere and pass a reference")
@@ -48,7 +42,9 @@ class Transaction:
         self.effects.append(fx.PutInstance(row))
 
     def put_detail(self, id: str, kind: DetailKind, data: bytes | None) -> None:
-        self.write(fx.PutDetail(id, kind, data), data or b"")
+        """None leaves it as it is."""
+        if data is not None:
+            self.write(fx.PutDetail(id, kind, data), data)
 
     def drop_message(self, target: str, id: str) -> None:
         self.dropped.add(id)
@@ -59,27 +55,21 @@ class Transaction:
 
     def inbox(self, row: InstanceRow) -> list[MessageRow]:
         """The messages for an instance's current execution, those included that this command sent, those left out that it ``dropped``."""
-        stored = self.state.inbox.get(row.instance)
-        if not stored and not self.arrived:
-            return []
+        stored = self.state.inbox.get(row.instance, {})
         return [
             arrival
-            for arrival in chain(stored.values() if stored else (), self.arrived)
+            for arrival in chain(stored.values(), self.arrived)
             if arrival.message.target == row.instance
             and arrival.message.id not in self.dropped
             and arrival.message.execution in (None, row.execution)
         ]
-
-    def next_position(self) -> int:
-        self.position += 1
-        return self.position
 
     def remembers(self, id: str) -> bool:
         """Whether an id was seen within the dedup window."""
         return self.state.seen.get(id, 0) > self.now_us
 
     def remember(self, id: str) -> None:
-        self.effects.append(fx.Remember(id, self.now_us + self.state.dedup_window_us))
+        self.effects.append(fx.Remember(id, self.now_us + self.state.limits.dedup_window_us))
 
     def send(self, message: Message) -> OutcomeStatus:
         """Put a message into its target's inbox, unless there is no such target, it has ended, or its current execution is another one.
@@ -97,12 +87,13 @@ class Transaction:
             return OutcomeStatus.ENDED
         if message.execution not in (None, target.execution):
             return OutcomeStatus.GONE
-        row = MessageRow(self.next_position(), max(self.now_us, message.due_us), message)
+        self.position += 1
+        row = MessageRow(max(self.now_us, message.due_us), self.position, message)
         self.arrived.append(row)
         self.write(fx.PutMessage(row), message.payload)
         return OutcomeStatus.OK
 
-    def create(self, command: CreateInstance) -> InstanceRow | None:
+    def create(self, command: CreateInstance, *, may_replace: bool = True) -> InstanceRow | None:
         """Create the instance, in place of one that may be replaced; None, and the bounce sent, if the id is taken otherwise.
 
         A child replaces an ended child of the same parent instance and nothing else; ``reuse`` decides for what has no parent. Replacing
@@ -110,34 +101,22 @@ class Transaction:
         """
         id, taken = command.instance, self.instance(command.instance)
         if taken is not None:
-            replaceable = taken.status in ENDED
+            ended = taken.status in ENDED
+            replaceable = command.reuse == "terminate_and_replace" or (command.reuse == "replace_ended" and ended)
             if command.parent is not None:
-                replaceable &= taken.parent is not None and taken.parent.instance == command.parent.instance
-            else:
-                replaceable = command.reuse == "terminate_and_replace" or (command.reuse == "replace_ended" and replaceable)
-            if not replaceable:
-                self.bounce(command)
+                replaceable = ended and taken.parent is not None and taken.parent.instance == command.parent.instance
+            if not (replaceable and may_replace):
+                if command.bounce is not None:
+                    self.send(command.bounce)
                 return None
             self.remove(taken, ended_keeps_tasks=True)
-        row = InstanceRow(
-            id,
-            command.execution,
-            command.name,
-            InstanceStatus.PENDING,
-            self.now_us,
-            self.now_us,
-            parent=command.parent,
-            not_before_us=self.now_us + command.delay_us if command.delay_us > 0 else 0,
-        )
+        facts = id, command.execution, command.name, InstanceStatus.PENDING, self.now_us, self.now_us
+        not_before_us = self.now_us + command.delay_us if command.delay_us > 0 else 0
+        row = InstanceRow(*facts, parent=command.parent, not_before_us=not_before_us)
         self.put(row)
         self.put_detail(id, "start", command.start)
-        if command.obituaries:
-            self.put_detail(id, "obituaries", encode_messages(command.obituaries))
+        self.put_detail(id, "obituaries", encode_messages(command.obituaries) if command.obituaries else None)
         return row
-
-    def bounce(self, command: CreateInstance) -> None:
-        if command.bounce is not None:
-            self.send(command.bounce)
 
     def remove(self, row: InstanceRow, *, ended_keeps_tasks: bool = False) -> None:
         """Remove every trace of an instance, and deliver its obituaries if it had not ended.
@@ -146,7 +125,7 @@ class Transaction:
         """
         id, ended = row.instance, row.status in ENDED
         self.rows[id] = None
-        self.effects += (fx.DropInbox(id, None), fx.DropHistory(id, None), fx.DropInstance(id))
+        self.effects += (fx.DropInbox(id, None), fx.DropHistory(id), fx.DropInstance(id))
         if not (ended and ended_keeps_tasks):
             self.effects.append(fx.DropTasks(id, row.execution if ended_keeps_tasks else None))
         obituaries = None if ended else self.state.details.get((id, "obituaries"))

@@ -31,20 +31,7 @@ from durable_core.backend import (
     Wakeup,
 )
 from durable_core.errors import EngineStateError, StoreFormatError, StoreUrlError
-from durable_core.hub import (
-    Beat,
-    Effect,
-    Grant,
-    State,
-    absorb,
-    decide,
-    eligible_tasks,
-    eligible_turns,
-    next_due,
-    query,
-    read_history,
-    record_of,
-)
+from durable_core.hub import Beat, Grant, State, decide, eligible_tasks, eligible_turns, next_due, query, read_history, record_of
 from durable_core.hub import effects as fx
 
 __all__ = ["MemoryBackend", "open_backend"]
@@ -102,10 +89,10 @@ class _Store:
     listeners: set[_Hints] = field(factory=set)
     lock: threading.Lock = field(factory=threading.Lock)
 
-    def absorb(self, effects: Sequence[Effect]) -> None:
+    def absorb(self, effects: Sequence[fx.Effect]) -> None:
         work = ended = False
         for effect in effects:
-            absorb(self.state, effect)
+            effect.absorb(self.state)
             match effect:
                 case fx.PutInstance(row):
                     over = row.status in ENDED
@@ -163,7 +150,7 @@ class MemoryBackend:
         self._hints.clear()
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        store, outcomes, effects = self._store, list[Outcome](), list[Effect]()
+        store, outcomes, effects = self._store, list[Outcome](), list[fx.Effect]()
         with store.lock:
             now_us = self._now_us(store)
             for command in commands:
@@ -217,14 +204,7 @@ class MemoryBackend:
         return store.now_us
 
     def _new_store(self) -> _Store:
-        limits = self._capabilities
-        return _Store(
-            State(
-                messages_per_claim=limits.messages_per_claim,
-                dedup_window_us=limits.dedup_window_us,
-                max_payload_bytes=limits.max_payload_bytes,
-            )
-        )
+        return _Store(State(limits=self._capabilities))
 
 
 def open_backend(url: str, **options: Any) -> MemoryBackend:

@@ -79,14 +79,7 @@ class Partial:
         if version > SCHEMA_VERSION:
             text = f"the store was migrated to schema version {version} by a newer durable-core"
             raise StoreVersionError(f"{text}: upgrade this program, too")
-        state = State(
-            now_us=now_us,
-            epoch=epoch,
-            position=position,
-            messages_per_claim=capabilities.messages_per_claim,
-            dedup_window_us=capabilities.dedup_window_us,
-            max_payload_bytes=capabilities.max_payload_bytes,
-        )
+        state = State(now_us, epoch, position, limits=capabilities)
         for id, until_us in workers:
             state.workers[id] = WorkerRow(id, until_us)
         return cls(connection, state, last_key)
@@ -172,7 +165,7 @@ class Partial:
             message = Message(
                 id, target, b"" if isinstance(payload, int) else bytes.fromhex(payload), execution, sender, due_us, bool(control), creates
             )
-            self.state.inbox.setdefault(target, {})[id] = MessageRow(position, visible_us, message)
+            self.state.inbox.setdefault(target, {})[id] = MessageRow(visible_us, position, message)
 
     def _load_details(self, wanted: Iterable[tuple[str, DetailKind]]) -> None:
         missing = [pair for pair in wanted if pair[0] in self.keys and pair not in self.state.details]

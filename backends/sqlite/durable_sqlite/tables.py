@@ -16,7 +16,7 @@ import msgspec
 from attrs import define, field
 
 from durable_core.backend import ENDED
-from durable_core.hub import Effect, InstanceRow, TaskRow, absorb
+from durable_core.hub import InstanceRow, TaskRow
 from durable_core.hub import effects as fx
 from durable_sqlite.queries import Rows, query
 from durable_sqlite.rows import Partial
@@ -64,11 +64,11 @@ class Changes:
     dead: dict[str, None] = field(factory=dict)
     advanced: bool = False
 
-    def absorb(self, effects: list[Effect]) -> None:
+    def absorb(self, effects: list[fx.Effect]) -> None:
         """Carry effects out on the state, and note what they touch."""
         state = self.part.state
         for effect in effects:
-            absorb(state, effect)
+            effect.absorb(state)
             _NOTE[type(effect)](self, effect)
 
     def write(self) -> None:
@@ -190,7 +190,6 @@ class Changes:
         values: list[object] = []
         for id, rows in self.history.items():
             for entry in rows:
-                assert entry.execution == self.part.state.instances[id].execution, f"history of an execution of {id!r} that is over"
                 values += (keys[id], entry.row.first, entry.row.count, entry.row.payload)
         _APPEND_HISTORY.execute(connection, values)
 
@@ -285,10 +284,8 @@ def _append_history(changes: Changes, effect: fx.AppendHistory) -> None:
 
 def _drop_history(changes: Changes, effect: fx.DropHistory) -> None:
     """Only one execution's history is kept, so what lies in the database belongs to the execution that was loaded."""
-    rows = changes.history.get(effect.instance, [])
-    changes.history[effect.instance] = [row for row in rows if effect.execution not in (None, row.execution)]
-    before = changes.part.before.get(effect.instance)
-    if before is not None and effect.execution in (None, before.execution):
+    changes.history.pop(effect.instance, None)
+    if effect.instance in changes.part.before:
         changes.histories[effect.instance] = None
 
 
