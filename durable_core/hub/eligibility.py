@@ -35,9 +35,9 @@ def due_since(row: InstanceRow, rows: Iterable[MessageRow], now_us: int, *, admi
     A runnable instance of an ``admitted`` name has been due since its oldest due message, or since its ``start`` if that is still to come
     (but never since before its delay or back-off ended); any other one that has not ended, since its oldest due control message.
     """
-    if row.status in ENDED:
-        return None
     due = [message for message in rows if message.visible_us <= now_us]
+    if not (due or row.awaits_start) or row.status in ENDED:
+        return None
     if admitted and runnable(row, now_us):
         since = [message.visible_us for message in due]
         if row.awaits_start:

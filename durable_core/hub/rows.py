@@ -49,8 +49,8 @@ class InstanceRow(InstanceFacts, frozen=True):
 class MessageRow(Struct, frozen=True, order=True, gc=False):
     """``visible_us``: its due time, or its arrival if that was later. ``position``: the hub-wide order of arrival.
 
-    An inbox is handed out in this order: what became visible first comes first, so that a completion which
-    arrived before a timer fell due also reaches the instance before it. Undelayed messages therefore keep their order of arrival.
+    An inbox is handed out in this order: what became visible first comes first, so that a completion which arrived before a timer fell
+    due also reaches the instance before it. Undelayed messages therefore keep their order of arrival.
     """
 
     visible_us: int
@@ -98,7 +98,7 @@ class TaskTable(dict[str, TaskRow]):
 
 @define
 class State:
-    """A hub, or the part of one that a store has loaded. Only ``Effect.absorb`` changes it; a store loads a row by assigning it to its table.
+    """A hub, or the part of one that a store has loaded. Only effects change it; a store loads a row by assigning it to its table.
 
     ``epoch`` and ``position`` are the last ones given out. ``inbox`` is by target and message id; ``history`` is that of the current
     execution. ``seen`` holds remembered ids and when each may be forgotten. ``limits`` are the store's.
