@@ -31,45 +31,6 @@ from msgspec import Struct
 
 from durable_core.errors import DurableError
 
-__all__ = [
-    "ENDED",
-    "ENTITY_PREFIX",
-    "MAX_ID_LENGTH",
-    "PROTOCOL_VERSION",
-    "AbandonWorker",
-    "Backend",
-    "Capabilities",
-    "Claim",
-    "ClaimedTask",
-    "ClaimedTurn",
-    "Command",
-    "CommitTurn",
-    "CompleteTask",
-    "CreateInstance",
-    "Heartbeat",
-    "HistoryPage",
-    "HistoryRange",
-    "HistoryRow",
-    "InstanceFilter",
-    "InstanceRecord",
-    "InstanceStatus",
-    "Message",
-    "NewTask",
-    "NextExecution",
-    "Outcome",
-    "OutcomeStatus",
-    "Page",
-    "ParentRef",
-    "Purge",
-    "RecordUpdate",
-    "Release",
-    "ReusePolicy",
-    "Selectors",
-    "SendMessage",
-    "Wakeup",
-]
-
-PROTOCOL_VERSION = 1
 MAX_ID_LENGTH = 512
 ENTITY_PREFIX = "@"
 """Instance ids that start with it are entities (``@name@key``); user-chosen ids may not."""
@@ -328,7 +289,27 @@ class Selectors(Struct, frozen=True, gc=False):
     entities: frozenset[str] = frozenset()
 
 
-class ClaimedTurn(Struct, frozen=True, gc=False):
+class InstanceFacts(Struct, frozen=True, gc=False):
+    """What whoever leases, reads or keeps an instance knows of it.
+
+    ``version`` counts accepted commits; ``history_length`` events. ``updated_us`` is when something shown here last changed.
+    """
+
+    instance: str
+    execution: str
+    name: str
+    status: InstanceStatus
+    created_us: int
+    updated_us: int
+    version: int = 0
+    history_length: int = 0
+    attempt: int = 0
+    parked: bool = False
+    problem: str | None = None
+    parent: ParentRef | None = None
+
+
+class ClaimedTurn(InstanceFacts, frozen=True):
     """A lease on an instance.
 
     ``messages`` are due and unconsumed, in order; at most ``Capabilities.messages_per_claim``, and every control message beyond (``more``
@@ -338,14 +319,7 @@ class ClaimedTurn(Struct, frozen=True, gc=False):
     parked, backing off, delayed, or its name is not selected): apply those; the other messages and the ``start`` have to wait.
     """
 
-    instance: str
-    execution: str
-    name: str
-    epoch: int
-    version: int
-    history_length: int
-    attempt: int
-    status: InstanceStatus
+    epoch: int = 0
     messages: tuple[Message, ...] = ()
     more: bool = False
     start: bytes | None = None
@@ -391,26 +365,14 @@ class Wakeup(Struct, frozen=True, gc=False):
 # ── what is read ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class InstanceRecord(Struct, frozen=True, gc=False):
+class InstanceRecord(InstanceFacts, frozen=True):
     """``start`` is the opaque first message of the current execution (the engine finds the input in it)."""
 
-    instance: str
-    execution: str
-    name: str
-    status: InstanceStatus
-    created_us: int
-    updated_us: int
-    version: int
-    history_length: int
-    attempt: int
-    parked: bool
-    start: bytes
+    start: bytes = b""
     custom_status: bytes | None = None
     output: bytes | None = None
     failure: bytes | None = None
-    problem: str | None = None
     snapshot: bytes | None = None
-    parent: ParentRef | None = None
 
 
 class InstanceFilter(Struct, frozen=True, gc=False):

@@ -31,7 +31,7 @@ from durable_core.backend import (
     Outcome,
     Selectors,
 )
-from durable_core.hub import Beat, Grant, State, absorb, decide, eligible_tasks, eligible_turns, query, read_history, record_of
+from durable_core.hub import Beat, Grant, State, decide, eligible_tasks, eligible_turns, query, read_history, record_of
 
 __all__ = ["HubMachine"]
 
@@ -56,11 +56,7 @@ class HubMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.harness = self.new_harness()
-        self.model = State(
-            messages_per_claim=self.harness.capabilities.messages_per_claim,
-            dedup_window_us=self.harness.capabilities.dedup_window_us,
-            max_payload_bytes=self.harness.capabilities.max_payload_bytes,
-        )
+        self.model = State(limits=self.harness.capabilities)
         self.known = Known(self.model)
         self.handles: list[Backend] = []
         self.workers: list[tuple[str, int]] = []
@@ -209,7 +205,7 @@ class HubMachine(RuleBasedStateMachine):
         for command, outcome in zip(commands, outcomes, strict=True):
             expected, effects = decide(self.model, command, self.now_us)
             for effect in effects:
-                absorb(self.model, effect)
+                effect.absorb(self.model)
             assert _comparable(outcome) == _comparable(expected), command
             if outcome.turn is not None:
                 assert getattr(command, "worker", None) is not None
@@ -223,7 +219,7 @@ class HubMachine(RuleBasedStateMachine):
             self.known.now_us = heartbeat.now_us  # the first reply tells where the harness' clock stands
         expected, effects = decide(self.model, Beat(name, ttl_us), self.now_us)
         for effect in effects:
-            absorb(self.model, effect)
+            effect.absorb(self.model)
         assert (heartbeat.now_us, heartbeat.alive) == (expected.now_us, expected.alive)
         assert sorted(heartbeat.cancelled) == sorted(expected.cancelled)
         if not heartbeat.alive:
@@ -235,7 +231,7 @@ class HubMachine(RuleBasedStateMachine):
         if self.harness.capabilities.proves_death:
             for worker in [worker for worker in self.model.workers if worker in self.dead and worker != except_for]:
                 for effect in decide(self.model, AbandonWorker(worker), self.now_us)[1]:
-                    absorb(self.model, effect)
+                    effect.absorb(self.model)
 
     def _check_choice(self, claim: Claim, worker: str, selectors: Selectors, turns: list[str], tasks: list[str]) -> None:
         ids = [turn.instance for turn in claim.turns]
@@ -247,7 +243,7 @@ class HubMachine(RuleBasedStateMachine):
     def _compare_claim(self, claim: Claim, grant: Grant) -> None:
         expected, effects = decide(self.model, grant, self.now_us)
         for effect in effects:
-            absorb(self.model, effect)
+            effect.absorb(self.model)
         assert (claim.turns, claim.tasks, claim.now_us) == (expected.turns, expected.tasks, max(self.now_us, expected.now_us))
 
     def _check_next_due(self, claim: Claim, worker: str, selectors: Selectors) -> None:

@@ -1,7 +1,7 @@
 """The task hub as a pure state machine: the storage protocol's executable specification.
 
 ``decide(state, command, now_us)`` says what a command does to a hub: an answer and a list of *effects*. It changes nothing.
-``absorb(state, effect)`` carries an effect out on a ``State``. Rules live in ``decide`` alone; effects are plain facts about rows,
+``effect.absorb(state)`` carries an effect out on a ``State``. Rules live in ``decide`` alone; effects are plain facts about rows,
 so that a log of effects can be replayed for ever, whatever becomes of the rules.
 
 This package is four things at once: the text that a backend author reads when ``backend.py`` leaves a question, the oracle that the
@@ -12,57 +12,31 @@ What a store claims internally (``Grant``, ``Beat``) is decided here too; *which
 and an argument.
 
     rows.py          what is stored: immutable rows, the tables of a ``State``; a commit rewrites a row, ``details`` lie apart
-    effects.py       what can happen to a row, and ``absorb``
-    rules.py         ``decide``: the table of rules
+    effects.py       what can happen to a row
+    rules.py         ``decide``: the table of rules; create, send, complete, release, purge
       commit.py        one turn
-      commands.py      create, send, complete, release, purge
       leases.py        incarnations and what is leased to them
     eligibility.py   who may be served, since when, with which messages
-    transaction.py   how the steps of one command see each other; sending; removing
+    transaction.py   how the steps of one command see each other; sending, creating, removing
     needs.py         what ``decide`` reads
     queries.py       records, query pages, history pages
-    messages.py      obituaries as bytes
 
 Nothing here reads a clock, draws a random number or does I/O.
 """
 
 from __future__ import annotations
 
-from durable_core.hub.effects import Advance as Advance
-from durable_core.hub.effects import AppendHistory as AppendHistory
-from durable_core.hub.effects import DropHistory as DropHistory
-from durable_core.hub.effects import DropInbox as DropInbox
-from durable_core.hub.effects import DropInstance as DropInstance
-from durable_core.hub.effects import DropMessage as DropMessage
-from durable_core.hub.effects import DropTask as DropTask
-from durable_core.hub.effects import DropTasks as DropTasks
-from durable_core.hub.effects import DropWorker as DropWorker
-from durable_core.hub.effects import Effect as Effect
-from durable_core.hub.effects import Forget as Forget
-from durable_core.hub.effects import PutDetail as PutDetail
-from durable_core.hub.effects import PutInstance as PutInstance
-from durable_core.hub.effects import PutMessage as PutMessage
-from durable_core.hub.effects import PutTask as PutTask
-from durable_core.hub.effects import PutWorker as PutWorker
-from durable_core.hub.effects import Remember as Remember
-from durable_core.hub.effects import absorb as absorb
+from durable_core.hub import effects as effects
 from durable_core.hub.eligibility import STEAL_AFTER_US as STEAL_AFTER_US
 from durable_core.hub.eligibility import eligible_tasks as eligible_tasks
 from durable_core.hub.eligibility import eligible_turns as eligible_turns
 from durable_core.hub.eligibility import next_due as next_due
-from durable_core.hub.eligibility import page as page
 from durable_core.hub.leases import Beat as Beat
 from durable_core.hub.leases import Grant as Grant
-from durable_core.hub.leases import tombstone as tombstone
-from durable_core.hub.messages import decode_messages as decode_messages
-from durable_core.hub.messages import encode_messages as encode_messages
 from durable_core.hub.needs import Needs as Needs
 from durable_core.hub.needs import needs as needs
 from durable_core.hub.needs import needs_of_obituaries as needs_of_obituaries
 from durable_core.hub.queries import cursor_after as cursor_after
-from durable_core.hub.queries import matches as matches
-from durable_core.hub.queries import order_of as order_of
-from durable_core.hub.queries import page_of_history as page_of_history
 from durable_core.hub.queries import query as query
 from durable_core.hub.queries import read_cursor as read_cursor
 from durable_core.hub.queries import read_history as read_history
@@ -73,6 +47,5 @@ from durable_core.hub.rows import InstanceRow as InstanceRow
 from durable_core.hub.rows import MessageRow as MessageRow
 from durable_core.hub.rows import State as State
 from durable_core.hub.rows import TaskRow as TaskRow
-from durable_core.hub.rows import TaskTable as TaskTable
 from durable_core.hub.rows import WorkerRow as WorkerRow
 from durable_core.hub.rules import decide as decide

@@ -1,4 +1,4 @@
-"""Effects: plain facts about rows, and what each means for a ``State``.
+"""Effects: plain facts about rows, and what each means for a ``State`` (``absorb``).
 
 They know no rules, so that a log of effects can be replayed for ever, whatever becomes of the rules. Putting replaces a whole row;
 dropping what is not there does nothing. Their order counts: a ``DropInbox`` spares what is put after it. What concerns nothing that a
@@ -7,10 +7,7 @@ partial state holds does nothing to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import takewhile
-from operator import attrgetter
-from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,9 +17,10 @@ from durable_core.hub.rows import DETAIL_KINDS, DetailKind, InstanceRow, Message
 
 
 class Effect(Struct, frozen=True, gc=False):
-    """One fact. ``absorb`` carries it out."""
+    """One fact."""
 
     def absorb(self, state: State) -> None:
+        """Carry it out."""
         raise NotImplementedError
 
 
@@ -30,7 +28,7 @@ class PutInstance(Effect, frozen=True):
     row: InstanceRow
 
     def absorb(self, state: State) -> None:
-        state.instances[self.row.id] = self.row
+        state.instances[self.row.instance] = self.row
 
 
 class DropInstance(Effect, frozen=True):
@@ -115,29 +113,19 @@ class DropTasks(Effect, frozen=True):
 
 class AppendHistory(Effect, frozen=True):
     instance: str
-    execution: str
-    first: int
-    count: int
-    payload: bytes
+    row: HistoryRow
 
     def absorb(self, state: State) -> None:
-        rows = state.history.setdefault(self.instance, {}).setdefault(self.execution, [])
-        assert not rows or rows[-1].first + rows[-1].count == self.first, f"a hole in the history of {self.instance!r}"
-        rows.append(HistoryRow(self.first, self.count, self.payload))
+        rows = state.history.setdefault(self.instance, [])
+        assert not rows or rows[-1].first + rows[-1].count == self.row.first, f"a hole in the history of {self.instance!r}"
+        rows.append(self.row)
 
 
 class DropHistory(Effect, frozen=True):
-    """All rows of an instance, or of one execution."""
-
     instance: str
-    execution: str | None
 
     def absorb(self, state: State) -> None:
-        histories = state.history.get(self.instance, {})
-        if self.execution is not None:
-            histories.pop(self.execution, None)
-        if self.execution is None or not histories:
-            state.history.pop(self.instance, None)
+        state.history.pop(self.instance, None)
 
 
 class Remember(Effect, frozen=True):
@@ -177,7 +165,7 @@ class DropWorker(Effect, frozen=True):
     def absorb(self, state: State) -> None:
         state.workers.pop(self.id, None)
         for row in [row for row in state.instances.values() if row.holder == self.id]:
-            state.instances[row.id] = replace(row, holder=None, claimed=False, hold_until_us=0)
+            state.instances[row.instance] = replace(row, holder=None, claimed=False, hold_until_us=0)
         for task in [task for task in state.tasks.values() if task.worker == self.id]:
             if task.cancelled:
                 state.tasks.discard(task.id)
@@ -197,21 +185,3 @@ class Advance(Effect, frozen=True):
         assert self.position >= state.position, "a position would be given out again"
         assert self.now_us >= state.now_us, "the hub's clock would run backwards"
         state.epoch, state.position, state.now_us = self.epoch, self.position, self.now_us
-
-
-def absorb(state: State, effect: Effect) -> None:
-    effect.absorb(state)
-
-
-_PAYLOADS: dict[type, Callable[[Any], bytes | None]] = {
-    PutTask: attrgetter("row.payload"),
-    PutMessage: attrgetter("row.message.payload"),
-    PutDetail: attrgetter("data"),
-    AppendHistory: attrgetter("payload"),
-}
-
-
-def payload_size(effect: Effect) -> int:
-    """How many opaque bytes an effect writes."""
-    get = _PAYLOADS.get(type(effect))
-    return len(get(effect) or b"") if get is not None else 0

@@ -10,18 +10,16 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from durable_core.backend import ENDED, InstanceStatus, Message, Selectors
-from durable_core.hub.rows import InstanceRow, MessageRow, State
+from durable_core.hub.rows import InstanceRow, MessageRow, State, TaskRow
 
 STEAL_AFTER_US = 1_000_000
 """A due message that waited this long may be served by others although the instance is held."""
-
-_handing_order = attrgetter("visible_us", "position")
 
 
 def page(rows: Iterable[MessageRow], now_us: int, limit: int) -> tuple[tuple[Message, ...], bool]:
     """The first ``limit`` due messages, and whether there are others. Control messages among the others follow at once, so that no
     backlog hides them."""
-    due = sorted((row for row in rows if row.visible_us <= now_us), key=_handing_order)
+    due = sorted(row for row in rows if row.visible_us <= now_us)
     handed = due[:limit] + [row for row in due[limit:] if row.message.control]
     return tuple(row.message for row in handed), len(due) > limit
 
@@ -37,9 +35,9 @@ def due_since(row: InstanceRow, rows: Iterable[MessageRow], now_us: int, *, admi
     A runnable instance of an ``admitted`` name has been due since its oldest due message, or since its ``start`` if that is still to come
     (but never since before its delay or back-off ended); any other one that has not ended, since its oldest due control message.
     """
-    if row.status in ENDED:
-        return None
     due = [message for message in rows if message.visible_us <= now_us]
+    if not (due or row.awaits_start) or row.status in ENDED:
+        return None
     if admitted and runnable(row, now_us):
         since = [message.visible_us for message in due]
         if row.awaits_start:
@@ -63,14 +61,15 @@ def is_suspect(row: InstanceRow, worker: str, now_us: int) -> bool:
     return row.attempt > 0 and not is_own(row, worker, now_us)
 
 
-def claimable_since(row: InstanceRow, rows: Iterable[MessageRow], worker: str, selectors: Selectors, now_us: int) -> int | None:
-    """Since when ``worker`` might have claimed the instance; None if it may not.
+def claimable_since(state: State, id: str, worker: str, selectors: Selectors, now_us: int) -> int | None:
+    """Since when ``worker`` might have claimed an instance; None if it may not.
 
     Not while a turn of it is out, whoever's. While another worker holds it, only what has been due for ``STEAL_AFTER_US``.
     """
-    if row.claimed:
+    row = state.instances.get(id)
+    if row is None or row.claimed:
         return None
-    since = due_since(row, rows, now_us, admitted=admits(selectors, row))
+    since = due_since(row, state.inbox.get(id, {}).values(), now_us, admitted=admits(selectors, row))
     if since is None or row.holder in (None, worker) or row.hold_until_us <= now_us or since + STEAL_AFTER_US <= now_us:
         return since
     return None
@@ -86,13 +85,8 @@ def eligible_turns(state: State, worker: str, selectors: Selectors, now_us: int,
     if worker not in state.workers:
         return []
     now_us = max(now_us, state.now_us)
-    found: list[tuple[int, str]] = []
-    for id in state.instances if among is None else among:
-        row = state.instances.get(id)
-        if row is not None:
-            since = claimable_since(row, state.inbox.get(id, {}).values(), worker, selectors, now_us)
-            if since is not None:
-                found.append((since, id))
+    ids = state.instances if among is None else among
+    found = [(since, id) for id in ids if (since := claimable_since(state, id, worker, selectors, now_us)) is not None]
     turns: list[str] = []
     for since, id in sorted(found):
         if not is_suspect(state.instances[id], worker, now_us):
@@ -108,8 +102,11 @@ def eligible_tasks(state: State, worker: str, selectors: Selectors) -> list[str]
     """The tasks that ``worker`` may claim now, oldest first: free ones of a known name, whatever their instance is doing."""
     if worker not in state.workers:
         return []
-    free = [row for row in state.tasks.values() if row.worker is None and row.name in selectors.activities]
-    return [row.id for row in sorted(free, key=attrgetter("position"))]
+    return [row.id for row in sorted(state.tasks.values(), key=attrgetter("position")) if is_free(row, selectors)]
+
+
+def is_free(row: TaskRow, selectors: Selectors) -> bool:
+    return row.worker is None and row.name in selectors.activities
 
 
 def next_due(state: State, now_us: int, among: Iterable[str] | None = None) -> int | None:
@@ -122,8 +119,7 @@ def next_due(state: State, now_us: int, among: Iterable[str] | None = None) -> i
         row, inbox = state.instances.get(id), state.inbox.get(id, {})
         if row is None or row.status in ENDED or row.claimed or not (inbox or row.awaits_start):
             continue
-        visible = [message.visible_us for message in inbox.values()]
-        times += visible
+        times += (message.visible_us for message in inbox.values())
         times.append(row.not_before_us)
         if row.holder is not None:
             since = due_since(row, inbox.values(), now_us)

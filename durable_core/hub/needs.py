@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from attrs import define, field
 
-from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTask, CreateInstance, Message, Purge, Release, SendMessage
+from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTask, CreateInstance, Purge, Release, SendMessage
 from durable_core.hub.leases import Beat, Grant, tombstone
-from durable_core.hub.messages import decode_messages
-from durable_core.hub.rows import DetailKind, State
+from durable_core.hub.rows import DetailKind, State, decode_messages
 
 _ALL = 1 << 40
 
@@ -31,7 +31,7 @@ class Needs:
     """
 
     instances: set[str] = field(factory=set)
-    inboxes: dict[str, int] = field(factory=dict)
+    inboxes: Counter[str] = field(factory=Counter)
     messages: set[tuple[str, str]] = field(factory=set)
     tasks: set[str] = field(factory=set)
     seen: set[str] = field(factory=set)
@@ -47,32 +47,32 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
     If ``details`` names obituaries, a second helping is needed once those are loaded: ``needs_of_obituaries``. A ``Grant`` that repeats
     its worker's last ``claim_id`` must name that worker row's ``turns`` and ``tasks``.
     """
-    found = Needs()
+    found, page = Needs(), messages_per_claim + 1
     for command in commands:
         match command:
             case CommitTurn():
-                _commit(found, command, messages_per_claim)
+                _commit(found, command, page)
             case SendMessage(message):
                 found.instances.add(message.target)
                 found.seen.add(message.id)
             case CreateInstance():
-                _create(found, command)
-                if command.worker is not None:
-                    _inbox(found, command.instance, messages_per_claim + 1)
+                _create(found, command, page)
             case CompleteTask(task, message):
                 found.tasks.add(task)
                 found.instances.add(message.target)
-            case Release():
-                found.instances.add(command.instance)
-            case Purge():
-                found.instances.add(command.instance)
-                found.details.add((command.instance, "obituaries"))
-            case AbandonWorker(worker):
+            case Release(instance):
+                found.instances.add(instance)
+            case Purge(instance):
+                found.instances.add(instance)
+                found.details.add((instance, "obituaries"))
+            case Grant(worker):
                 found.workers.add(worker)
-                found.seen.add(tombstone(worker))
-            case Grant():
-                _grant(found, command, messages_per_claim)
-            case Beat(worker):
+                found.tasks.update(command.tasks)
+                for id in command.turns:
+                    found.instances.add(id)
+                    found.inboxes[id] += page
+                    found.details.update(((id, "start"), (id, "snapshot")))
+            case AbandonWorker(worker) | Beat(worker):
                 found.all_workers = True
                 found.seen.add(tombstone(worker))
                 found.cancelled_tasks_of.add(worker)
@@ -81,52 +81,32 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
 
 def needs_of_obituaries(state: State) -> Needs:
     """The targets of the obituaries that were loaded."""
-    found = Needs()
-    for (_, kind), data in state.details.items():
-        if kind == "obituaries":
-            _targets(found, decode_messages(data))
-    return found
+    loaded = [data for (_, kind), data in state.details.items() if kind == "obituaries"]
+    return Needs(instances={message.target for data in loaded for message in decode_messages(data)})
 
 
-def _commit(found: Needs, command: CommitTurn, messages_per_claim: int) -> None:
+def _commit(found: Needs, command: CommitTurn, page: int) -> None:
     dropped = len(command.consumes) + len(command.settles) + len(command.cancel_tasks) + len(command.cancel_timers)
     # Nobody knows how many messages are scoped to an execution that is over.
-    _inbox(found, command.instance, messages_per_claim + 1 + dropped if command.next_execution is None else _ALL)
+    found.inboxes[command.instance] += page + dropped if command.next_execution is None else _ALL
     found.instances.add(command.instance)
     found.workers.add(command.worker)
     found.tasks.update(command.settles, command.cancel_tasks)
     found.messages.update((command.instance, task) for task in command.settles)
     for create in command.creates:
-        _create(found, create)
-    _targets(found, command.messages)
-    _targets(found, command.obituaries or ())
+        _create(found, create, page)
+    found.instances.update(message.target for message in (*command.messages, *(command.obituaries or ())))
 
 
-def _create(found: Needs, command: CreateInstance) -> None:
+def _create(found: Needs, command: CreateInstance, page: int) -> None:
     found.instances.add(command.instance)
     if command.request_id:
         found.seen.add(command.request_id)
-    if command.bounce is not None:
-        found.instances.add(command.bounce.target)
     if command.worker is not None:
         found.workers.add(command.worker)
+        found.inboxes[command.instance] += page
     if command.reuse == "terminate_and_replace":
         found.details.add((command.instance, "obituaries"))
-    _targets(found, command.obituaries)
-
-
-def _grant(found: Needs, command: Grant, messages_per_claim: int) -> None:
-    found.workers.add(command.worker)
-    found.instances.update(command.turns)
-    found.tasks.update(command.tasks)
-    for id in command.turns:
-        _inbox(found, id, messages_per_claim + 1)
-        found.details.update(((id, "start"), (id, "snapshot")))
-
-
-def _inbox(found: Needs, target: str, count: int) -> None:
-    found.inboxes[target] = found.inboxes.get(target, 0) + count
-
-
-def _targets(found: Needs, messages: Iterable[Message]) -> None:
-    found.instances.update(message.target for message in messages)
+    if command.bounce is not None:
+        found.instances.add(command.bounce.target)
+    found.instances.update(message.target for message in command.obituaries)

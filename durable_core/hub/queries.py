@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import accumulate, takewhile
 
-from durable_core.backend import HistoryPage, HistoryRange, HistoryRow, InstanceFilter, InstanceRecord, Page
+from durable_core.backend import HistoryPage, HistoryRange, InstanceFilter, InstanceRecord, Page
 from durable_core.errors import UsageError
-from durable_core.hub.rows import InstanceRow, State
+from durable_core.hub.rows import InstanceRow, State, facts_of
 
 
 def record_of(state: State, id: str) -> InstanceRecord | None:
@@ -14,26 +14,8 @@ def record_of(state: State, id: str) -> InstanceRecord | None:
     row = state.instances.get(id)
     if row is None:
         return None
-    details = state.details
-    return InstanceRecord(
-        row.id,
-        row.execution,
-        row.name,
-        row.status,
-        row.created_us,
-        row.updated_us,
-        row.version,
-        row.history_length,
-        row.attempt,
-        row.parked,
-        start=details.get((id, "start"), b""),
-        custom_status=details.get((id, "custom_status")),
-        output=details.get((id, "output")),
-        failure=details.get((id, "failure")),
-        problem=row.problem,
-        snapshot=details.get((id, "snapshot")),
-        parent=row.parent,
-    )
+    start, *others = (state.details.get((id, kind)) for kind in ("start", "custom_status", "output", "failure", "snapshot"))
+    return InstanceRecord(*facts_of(row), start or b"", *others)
 
 
 def matches(filter: InstanceFilter, row: InstanceRow) -> bool:
@@ -42,7 +24,7 @@ def matches(filter: InstanceFilter, row: InstanceRow) -> bool:
         row.is_entity == filter.entities
         and (filter.statuses is None or row.status in filter.statuses)
         and filter.name in (None, row.name)
-        and (filter.id_prefix is None or row.id.startswith(filter.id_prefix))
+        and (filter.id_prefix is None or row.instance.startswith(filter.id_prefix))
         and (filter.parent is None or (row.parent is not None and row.parent.instance == filter.parent))
         and _in_range(row.created_us, filter.created_from_us, filter.created_to_us)
         and _in_range(row.updated_us, filter.updated_from_us, filter.updated_to_us)
@@ -57,13 +39,13 @@ def query(state: State, filter: InstanceFilter, *, limit: int, cursor: str | Non
     """Up to ``limit`` matching records after ``cursor``, in order of ``order_of``."""
     after = (-1, "") if cursor is None else read_cursor(cursor)
     rows = sorted((row for row in state.instances.values() if order_of(row) > after and matches(filter, row)), key=order_of)
-    records = tuple(record for row in rows[:limit] if (record := record_of(state, row.id)) is not None)
+    records = tuple(record for row in rows[:limit] if (record := record_of(state, row.instance)) is not None)
     return Page(records, cursor_after(records[-1]) if records and len(rows) > limit else None)
 
 
 def order_of(row: InstanceRow) -> tuple[int, str]:
     """(created, id), ids by code point, which is also the order of their UTF-8 bytes (SQL: BINARY, or COLLATE "C")."""
-    return row.created_us, row.id
+    return row.created_us, row.instance
 
 
 def cursor_after(record: InstanceRecord) -> str:
@@ -80,18 +62,9 @@ def read_cursor(cursor: str) -> tuple[int, str]:
 def read_history(state: State, range: HistoryRange) -> HistoryPage:
     """One page of an execution's history; empty if there is none."""
     row = state.instances.get(range.instance)
-    execution = range.execution if range.execution is not None or row is None else row.execution
-    rows = state.history.get(range.instance, {}).get(execution or "", [])
-    return page_of_history((entry for entry in rows if entry.first >= range.first), range.max_bytes)
-
-
-def page_of_history(rows: Iterable[HistoryRow], max_bytes: int) -> HistoryPage:
-    """The first of these rows, and further ones while they fit."""
-    taken: list[HistoryRow] = []
-    size = 0
-    for row in rows:
-        size += len(row.payload)
-        if taken and size > max_bytes:
-            return HistoryPage(tuple(taken), row.first)
-        taken.append(row)
-    return HistoryPage(tuple(taken))
+    if row is None or range.execution not in (None, row.execution):
+        return HistoryPage(())
+    rows = [entry for entry in state.history.get(row.instance, []) if entry.first >= range.first]
+    sizes = accumulate(len(entry.payload) for entry in rows)
+    fitting = max(1, sum(1 for _ in takewhile(lambda size: size <= range.max_bytes, sizes)))
+    return HistoryPage(tuple(rows[:fitting]), rows[fitting].first if fitting < len(rows) else None)

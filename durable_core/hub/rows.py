@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Literal, get_args
 
 from attrs import define, field
 from msgspec import Struct
+from msgspec.structs import asdict
 
-from durable_core.backend import ENTITY_PREFIX, HistoryRow, InstanceStatus, Message, ParentRef
+from durable_core.backend import ENTITY_PREFIX, Capabilities, ClaimedTask, HistoryRow, InstanceFacts, InstanceStatus, Message, ParentRef
 
 DetailKind = Literal["start", "custom_status", "output", "failure", "snapshot", "obituaries"]
 """The large or rarely read parts of an instance, kept apart from the row that every commit rewrites."""
 
 DETAIL_KINDS: tuple[DetailKind, ...] = get_args(DetailKind)
 
+Facts = tuple[str, str, str, InstanceStatus, int, int, int, int, int, bool, str | None, ParentRef | None]
+facts_of: Callable[[InstanceFacts], Facts] = attrgetter(*InstanceFacts.__struct_fields__)
+"""The fields that a claimed turn, a record and a row have in common, in order."""
 
-class InstanceRow(Struct, frozen=True, gc=False):
+
+class InstanceRow(InstanceFacts, frozen=True):
     """``claimed``: a turn is out (with ``holder``). ``hold_until_us`` counts only when it is not. ``not_before_us``: delayed start or
-    back-off.
-
-    ``updated_us`` is when something that its record shows last changed; ``last_commit`` the id of the last accepted commit.
+    back-off. ``last_commit``: the id of the last accepted commit.
     """
 
-    id: str
-    execution: str
-    name: str
-    status: InstanceStatus
-    created_us: int
-    updated_us: int
-    parent: ParentRef | None = None
     epoch: int = 0
-    version: int = 0
-    history_length: int = 0
     holder: str | None = None
     claimed: bool = False
     hold_until_us: int = 0
     not_before_us: int = 0
-    attempt: int = 0
-    parked: bool = False
-    problem: str | None = None
     last_commit: str = ""
 
     @property
     def is_entity(self) -> bool:
-        return self.id.startswith(ENTITY_PREFIX)
+        return self.instance.startswith(ENTITY_PREFIX)
 
     @property
     def awaits_start(self) -> bool:
@@ -51,30 +46,24 @@ class InstanceRow(Struct, frozen=True, gc=False):
         return self.history_length == 0 and not self.is_entity
 
 
-class MessageRow(Struct, frozen=True, gc=False):
-    """``position``: the hub-wide order of arrival. ``visible_us``: its due time, or its arrival if that was later.
+class MessageRow(Struct, frozen=True, order=True, gc=False):
+    """``visible_us``: its due time, or its arrival if that was later. ``position``: the hub-wide order of arrival.
 
-    An inbox is handed out in order of (``visible_us``, ``position``): what became visible first comes first, so that a completion which
-    arrived before a timer fell due also reaches the instance before it. Undelayed messages therefore keep their order of arrival.
+    An inbox is handed out in this order: what became visible first comes first, so that a completion which arrived before a timer fell
+    due also reaches the instance before it. Undelayed messages therefore keep their order of arrival.
     """
 
-    position: int
     visible_us: int
+    position: int
     message: Message
 
 
-class TaskRow(Struct, frozen=True, gc=False):
+class TaskRow(ClaimedTask, frozen=True):
     """``cancelled``: gone for its instance; the row waits for the heartbeat of the worker that runs it."""
 
-    id: str
-    instance: str
-    execution: str
-    name: str
-    payload: bytes
     position: int
     created_us: int
     worker: str | None = None
-    attempt: int = 0
     cancelled: bool = False
 
 
@@ -102,19 +91,17 @@ class TaskTable(dict[str, TaskRow]):
     def discard(self, id: str) -> None:
         row = super().pop(id, None)
         if row is not None:
-            ids = self.by_instance[row.instance]
-            ids.discard(id)
-            if not ids:
+            self.by_instance[row.instance].discard(id)
+            if not self.by_instance[row.instance]:
                 del self.by_instance[row.instance]
 
 
 @define
 class State:
-    """A hub, or the part of one that a store has loaded. Only ``absorb`` changes it; a store loads a row by assigning it to its table.
+    """A hub, or the part of one that a store has loaded. Only effects change it; a store loads a row by assigning it to its table.
 
-    ``epoch`` and ``position`` are the last ones given out. ``inbox`` is by target and message id, ``history`` by instance and execution.
-    ``seen`` holds remembered ids and when each may be forgotten. ``messages_per_claim`` and ``dedup_window_us`` are the store's
-    ``Capabilities``.
+    ``epoch`` and ``position`` are the last ones given out. ``inbox`` is by target and message id; ``history`` is that of the current
+    execution. ``seen`` holds remembered ids and when each may be forgotten. ``limits`` are the store's.
     """
 
     now_us: int = 0
@@ -124,9 +111,16 @@ class State:
     details: dict[tuple[str, DetailKind], bytes] = field(factory=dict)
     inbox: dict[str, dict[str, MessageRow]] = field(factory=dict)
     tasks: TaskTable = field(factory=TaskTable)
-    history: dict[str, dict[str, list[HistoryRow]]] = field(factory=dict)
+    history: dict[str, list[HistoryRow]] = field(factory=dict)
     seen: dict[str, int] = field(factory=dict)
     workers: dict[str, WorkerRow] = field(factory=dict)
-    messages_per_claim: int = 1_000
-    dedup_window_us: int = 3_600_000_000
-    max_payload_bytes: int = 64 << 20
+    limits: Capabilities = field(factory=lambda: Capabilities("none", multi_process=False, proves_death=False))
+
+
+def encode_messages(messages: Iterable[Message]) -> bytes:
+    """Obituaries as bytes: a JSON list that a person can read, payloads in base64."""
+    return json.dumps([asdict(message) | {"payload": b64encode(message.payload).decode()} for message in messages]).encode()
+
+
+def decode_messages(data: bytes) -> tuple[Message, ...]:
+    return tuple(Message(**fields | {"payload": b64decode(fields["payload"])}) for fields in json.loads(data))

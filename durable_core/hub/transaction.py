@@ -4,31 +4,10 @@ from __future__ import annotations
 
 from itertools import chain
 
-from durable_core.backend import ENDED, InstanceStatus, Message, Outcome, OutcomeStatus
-from durable_core.errors import DurableError, PayloadTooLargeError
-from durable_core.hub.effects import (
-    Advance,
-    DropHistory,
-    DropInbox,
-    DropInstance,
-    DropTasks,
-    Effect,
-    PutInstance,
-    PutMessage,
-    Remember,
-    payload_size,
-)
-from durable_core.hub.messages import decode_messages
-from durable_core.hub.rows import InstanceRow, MessageRow, State
-
-Decision = tuple[Outcome, list[Effect]]
-
-ANSWER = {status: Outcome(status) for status in OutcomeStatus}
-"""The outcomes that say no more than their status."""
-
-
-def rejected(error: DurableError) -> Outcome:
-    return Outcome(OutcomeStatus.REJECTED, error=error)
+from durable_core.backend import ENDED, CreateInstance, InstanceStatus, Message, OutcomeStatus
+from durable_core.errors import PayloadTooLargeError
+from durable_core.hub import effects as fx
+from durable_core.hub.rows import DetailKind, InstanceRow, MessageRow, State, decode_messages, encode_messages
 
 
 class Transaction:
@@ -45,50 +24,42 @@ class Transaction:
         self.now_us = max(state.now_us, now_us)
         self.epoch = state.epoch
         self.position = state.position
-        self.effects: list[Effect] = []
+        self.effects: list[fx.Effect] = []
         self.rows: dict[str, InstanceRow | None] = {}
         self.arrived: list[MessageRow] = []
         self.dropped: set[str] = set()
 
-    def done(self, outcome: Outcome) -> Decision:
-        """The decision, unless it would write a payload over the limit: then nothing is written."""
-        for effect in self.effects:
-            size, limit = payload_size(effect), self.state.max_payload_bytes
-            if size > limit:
-                text = f"a payload of {size:,} bytes ({type(effect).__name__}) is over the store's limit of {limit:,} bytes"
-                return rejected(PayloadTooLargeError(f"{text}: store it elsewhere and pass a reference")), []
-        return outcome, self.close()
+    def write(self, effect: fx.Effect, payload: bytes) -> None:
+        """An effect that stores a payload, unless that is over the limit: then the whole command is rejected."""
+        size, limit = len(payload), self.state.limits.max_payload_bytes
+        if size > limit:
+            text = f"a payload of {size:,} bytes ({type(effect).__name__}) is over the store's limit of {limit:,} bytes"
+            raise PayloadTooLargeError(f"{text}: store it elsewhere and pass a reference")
+        self.effects.append(effect)
 
-    def close(self) -> list[Effect]:
-        """All effects. A command without any leaves the counters and the clock alone too."""
-        if self.effects:
-            self.effects.append(Advance(self.epoch, self.position, self.now_us))
-        return self.effects
+    def put(self, row: InstanceRow) -> None:
+        self.rows[row.instance] = row
+        self.effects.append(fx.PutInstance(row))
+
+    def put_detail(self, id: str, kind: DetailKind, data: bytes | None) -> None:
+        """None leaves it as it is."""
+        if data is not None:
+            self.write(fx.PutDetail(id, kind, data), data)
+
+    def drop_message(self, target: str, id: str) -> None:
+        self.dropped.add(id)
+        self.effects.append(fx.DropMessage(target, id))
 
     def instance(self, id: str) -> InstanceRow | None:
         return self.rows[id] if id in self.rows else self.state.instances.get(id)
 
-    def put(self, row: InstanceRow) -> None:
-        self.rows[row.id] = row
-        self.effects.append(PutInstance(row))
-
-    def next_epoch(self) -> int:
-        self.epoch += 1
-        return self.epoch
-
-    def next_position(self) -> int:
-        self.position += 1
-        return self.position
-
     def inbox(self, row: InstanceRow) -> list[MessageRow]:
         """The messages for an instance's current execution, those included that this command sent, those left out that it ``dropped``."""
-        stored = self.state.inbox.get(row.id)
-        if not stored and not self.arrived:
-            return []
+        stored = self.state.inbox.get(row.instance, {})
         return [
             arrival
-            for arrival in chain(stored.values() if stored else (), self.arrived)
-            if arrival.message.target == row.id
+            for arrival in chain(stored.values(), self.arrived)
+            if arrival.message.target == row.instance
             and arrival.message.id not in self.dropped
             and arrival.message.execution in (None, row.execution)
         ]
@@ -98,7 +69,7 @@ class Transaction:
         return self.state.seen.get(id, 0) > self.now_us
 
     def remember(self, id: str) -> None:
-        self.effects.append(Remember(id, self.now_us + self.state.dedup_window_us))
+        self.effects.append(fx.Remember(id, self.now_us + self.state.limits.dedup_window_us))
 
     def send(self, message: Message) -> OutcomeStatus:
         """Put a message into its target's inbox, unless there is no such target, it has ended, or its current execution is another one.
@@ -116,24 +87,47 @@ class Transaction:
             return OutcomeStatus.ENDED
         if message.execution not in (None, target.execution):
             return OutcomeStatus.GONE
-        row = MessageRow(self.next_position(), max(self.now_us, message.due_us), message)
+        self.position += 1
+        row = MessageRow(max(self.now_us, message.due_us), self.position, message)
         self.arrived.append(row)
-        self.effects.append(PutMessage(row))
+        self.write(fx.PutMessage(row), message.payload)
         return OutcomeStatus.OK
+
+    def create(self, command: CreateInstance, *, may_replace: bool = True) -> InstanceRow | None:
+        """Create the instance, in place of one that may be replaced; None, and the bounce sent, if the id is taken otherwise.
+
+        A child replaces an ended child of the same parent instance and nothing else; ``reuse`` decides for what has no parent. Replacing
+        deletes the tasks of the execution that is replaced, unless its own ending kept them.
+        """
+        id, taken = command.instance, self.instance(command.instance)
+        if taken is not None:
+            ended = taken.status in ENDED
+            replaceable = command.reuse == "terminate_and_replace" or (command.reuse == "replace_ended" and ended)
+            if command.parent is not None:
+                replaceable = ended and taken.parent is not None and taken.parent.instance == command.parent.instance
+            if not (replaceable and may_replace):
+                if command.bounce is not None:
+                    self.send(command.bounce)
+                return None
+            self.remove(taken, ended_keeps_tasks=True)
+        facts = id, command.execution, command.name, InstanceStatus.PENDING, self.now_us, self.now_us
+        not_before_us = self.now_us + command.delay_us if command.delay_us > 0 else 0
+        row = InstanceRow(*facts, parent=command.parent, not_before_us=not_before_us)
+        self.put(row)
+        self.put_detail(id, "start", command.start)
+        self.put_detail(id, "obituaries", encode_messages(command.obituaries) if command.obituaries else None)
+        return row
 
     def remove(self, row: InstanceRow, *, ended_keeps_tasks: bool = False) -> None:
         """Remove every trace of an instance, and deliver its obituaries if it had not ended.
 
         ``ended_keeps_tasks``: leave the tasks that an earlier ending kept on purpose; they run as orphans.
         """
-        ended = row.status in ENDED
-        self.rows[row.id] = None
-        self.effects += (DropInbox(row.id, None), DropHistory(row.id, None), DropInstance(row.id))
-        if not ended_keeps_tasks:
-            self.effects.append(DropTasks(row.id, None))
-        elif not ended:
-            self.effects.append(DropTasks(row.id, row.execution))
-        obituaries = None if ended else self.state.details.get((row.id, "obituaries"))
-        if obituaries is not None:
-            for message in decode_messages(obituaries):
-                self.send(message)
+        id, ended = row.instance, row.status in ENDED
+        self.rows[id] = None
+        self.effects += (fx.DropInbox(id, None), fx.DropHistory(id), fx.DropInstance(id))
+        if not (ended and ended_keeps_tasks):
+            self.effects.append(fx.DropTasks(id, row.execution if ended_keeps_tasks else None))
+        obituaries = None if ended else self.state.details.get((id, "obituaries"))
+        for message in decode_messages(obituaries or b"[]"):
+            self.send(message)

@@ -31,25 +31,8 @@ from durable_core.backend import (
     Wakeup,
 )
 from durable_core.errors import EngineStateError, StoreFormatError, StoreUrlError
-from durable_core.hub import (
-    Beat,
-    DropInstance,
-    DropWorker,
-    Effect,
-    Grant,
-    PutInstance,
-    PutMessage,
-    PutTask,
-    State,
-    absorb,
-    decide,
-    eligible_tasks,
-    eligible_turns,
-    next_due,
-    query,
-    read_history,
-    record_of,
-)
+from durable_core.hub import Beat, Grant, State, decide, eligible_tasks, eligible_turns, next_due, query, read_history, record_of
+from durable_core.hub import effects as fx
 
 __all__ = ["MemoryBackend", "open_backend"]
 
@@ -106,22 +89,22 @@ class _Store:
     listeners: set[_Hints] = field(factory=set)
     lock: threading.Lock = field(factory=threading.Lock)
 
-    def absorb(self, effects: Sequence[Effect]) -> None:
+    def absorb(self, effects: Sequence[fx.Effect]) -> None:
         work = ended = False
         for effect in effects:
-            absorb(self.state, effect)
+            effect.absorb(self.state)
             match effect:
-                case PutInstance(row):
+                case fx.PutInstance(row):
                     over = row.status in ENDED
-                    (self.unstarted.add if row.awaits_start and not over else self.unstarted.discard)(row.id)
+                    (self.unstarted.add if row.awaits_start and not over else self.unstarted.discard)(row.instance)
                     ended |= over
                     work |= not (over or row.claimed)
-                case DropInstance(id):
+                case fx.DropInstance(id):
                     self.unstarted.discard(id)
                     ended = True
-                case PutTask(row):
+                case fx.PutTask(row):
                     work |= row.worker is None
-                case PutMessage() | DropWorker():
+                case fx.PutMessage() | fx.DropWorker():
                     work = True
                 case _:
                     pass
@@ -167,7 +150,7 @@ class MemoryBackend:
         self._hints.clear()
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-        store, outcomes, effects = self._store, list[Outcome](), list[Effect]()
+        store, outcomes, effects = self._store, list[Outcome](), list[fx.Effect]()
         with store.lock:
             now_us = self._now_us(store)
             for command in commands:
@@ -221,14 +204,7 @@ class MemoryBackend:
         return store.now_us
 
     def _new_store(self) -> _Store:
-        limits = self._capabilities
-        return _Store(
-            State(
-                messages_per_claim=limits.messages_per_claim,
-                dedup_window_us=limits.dedup_window_us,
-                max_payload_bytes=limits.max_payload_bytes,
-            )
-        )
+        return _Store(State(limits=self._capabilities))
 
 
 def open_backend(url: str, **options: Any) -> MemoryBackend:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from durable_core.backend import (
     AbandonWorker,
+    Capabilities,
     Claim,
     ClaimedTurn,
     Command,
@@ -39,12 +40,9 @@ from durable_core.hub import (
     Grant,
     InstanceRow,
     State,
-    absorb,
     decide,
-    decode_messages,
     eligible_tasks,
     eligible_turns,
-    encode_messages,
     needs,
     next_due,
     query,
@@ -52,6 +50,7 @@ from durable_core.hub import (
     read_history,
     record_of,
 )
+from durable_core.hub.rows import decode_messages, encode_messages, facts_of
 
 OK, REPEATED, FENCED, EXISTS, ENDED, GONE, REJECTED = (
     OutcomeStatus.OK,
@@ -71,7 +70,7 @@ class Hub:
     """A state with a clock. Every ``decide`` is checked to change nothing, every refusal to have no effects."""
 
     def __init__(self, **limits: Any) -> None:
-        self.state = State(**limits)
+        self.state = State(limits=Capabilities("none", multi_process=False, proves_death=False, **limits))
         self.now = 1_000 * SECOND
         self.ids = 0
         for worker in ("w1", "w2"):
@@ -82,7 +81,7 @@ class Hub:
         answer, effects = decide(self.state, command, self.now)
         assert self.state == before, "decide changed the state"
         for effect in effects:
-            absorb(self.state, effect)
+            effect.absorb(self.state)
         if isinstance(answer, Outcome) and answer.status not in (OK, EXISTS, GONE):
             assert not effects, "a refusal has effects"
         return answer
@@ -546,7 +545,7 @@ def test_lease_a_silent_worker_is_given_up_by_the_next_beat_of_another(hub: Hub)
     assert not hub.beat("w1").alive
     assert "w1" not in hub.state.workers
     assert hub.beat("w3").alive, "a new incarnation registers"
-    hub.now += hub.state.dedup_window_us
+    hub.now += hub.state.limits.dedup_window_us
     assert hub.beat("w1").alive, "forgotten after the window"
 
 
@@ -572,7 +571,7 @@ def test_repeat_a_commit_until_a_later_one(hub: Hub) -> None:
 
 def hub_turn(hub: Hub, id: str = "i") -> ClaimedTurn:
     row = hub.row(id)
-    return ClaimedTurn(row.id, row.execution, row.name, row.epoch, row.version, row.history_length, row.attempt, row.status)
+    return ClaimedTurn(*facts_of(row), row.epoch)
 
 
 def test_repeat_a_commit_hands_over_again_what_it_left(hub: Hub) -> None:
@@ -608,7 +607,7 @@ def test_repeat_a_create(hub: Hub) -> None:
     hub.committed(turn, record=COMPLETED)
     assert hub.status(Purge("i")) is OK
     assert hub.unchanged(command) is REPEATED, "beyond a purge"
-    hub.now += hub.state.dedup_window_us
+    hub.now += hub.state.limits.dedup_window_us
     assert hub.status(command) is OK, "but not beyond the window"
 
 
@@ -624,7 +623,7 @@ def test_repeat_a_message_after_it_was_consumed(hub: Hub) -> None:
     assert hub.unchanged(SendMessage(message("m"))) is REPEATED
     hub.do(Purge("i", force=True))
     assert hub.unchanged(SendMessage(message("m"))) is REPEATED
-    hub.now += hub.state.dedup_window_us - 1
+    hub.now += hub.state.limits.dedup_window_us - 1
     assert hub.send("m") is REPEATED
     hub.now += 1
     assert hub.send("m") is GONE
@@ -661,7 +660,7 @@ def test_repeat_a_claim_returns_the_same_items(hub: Hub) -> None:
 def test_repeat_what_is_remembered_is_forgotten_by_a_beat(hub: Hub) -> None:
     hub.started()
     hub.send("m")
-    hub.now += hub.state.dedup_window_us - 1
+    hub.now += hub.state.limits.dedup_window_us - 1
     hub.beat()
     assert "m" in hub.state.seen
     hub.now += 1
@@ -942,7 +941,7 @@ def test_child_with_its_parents_own_id_bounces(hub: Hub) -> None:
     assert hub.row().execution == turn.execution
     record = record_of(hub.state, "i")
     assert record is not None
-    assert (record.start, record.output, list(hub.state.history["i"])) == (b"start", b"out", [turn.execution])
+    assert (record.start, record.output, [row.first for row in hub.state.history["i"]]) == (b"start", b"out", [0])
 
 
 def test_child_a_clients_create_bounces_once(hub: Hub) -> None:
@@ -1213,12 +1212,12 @@ def test_bytes_and_ids_are_arbitrary() -> None:
 def test_bytes_over_the_limit_reject_the_command_alone(fields: dict[str, Any]) -> None:
     hub = Hub(max_payload_bytes=5)
     turn = hub.started()
-    hub.state.max_payload_bytes = 4
+    hub.state.limits = replace(hub.state.limits, max_payload_bytes=4)
     command = hub.turn_of(turn, **fields)
     outcome = hub.do(command)
     assert outcome.status is REJECTED
     assert isinstance(outcome.error, PayloadTooLargeError)
-    hub.state.max_payload_bytes = 5
+    hub.state.limits = replace(hub.state.limits, max_payload_bytes=5)
     assert hub.status(command) is OK
 
 

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from durable_core.backend import (
     ENDED,
     AbandonWorker,
+    Capabilities,
     Claim,
     ClaimedTurn,
     Command,
@@ -45,26 +46,26 @@ from durable_core.backend import (
 )
 from durable_core.hub import (
     Beat,
-    Effect,
     Grant,
     InstanceRow,
     MessageRow,
     Needs,
     State,
-    absorb,
     decide,
-    decode_messages,
     eligible_tasks,
     eligible_turns,
     needs,
     needs_of_obituaries,
     next_due,
 )
+from durable_core.hub.effects import Effect
+from durable_core.hub.rows import decode_messages
 
 OK = OutcomeStatus.OK
 SECOND = 1_000_000
 WINDOW_US = 20 * SECOND
 PAGE = 2
+LIMITS = Capabilities("none", multi_process=False, proves_death=False, messages_per_claim=PAGE, dedup_window_us=WINDOW_US)
 IDS = ("a", "b", "c", "@e@1")
 WORKERS = ("w1", "w2", "w3")
 ALL = Selectors(frozenset({"orch"}), frozenset({"act"}), frozenset({"e"}))
@@ -99,7 +100,7 @@ def order(row: MessageRow) -> tuple[int, int]:
 
 
 def partial(full: State, commands: Sequence[Any], now_us: int) -> State:
-    part = State(full.now_us, full.epoch, full.position, messages_per_claim=PAGE, dedup_window_us=WINDOW_US)
+    part = State(full.now_us, full.epoch, full.position, limits=LIMITS)
     now_us = max(now_us, full.now_us)
     load(part, full, needs(commands, PAGE), now_us)
     load(part, full, needs_of_obituaries(part), now_us)
@@ -190,7 +191,7 @@ def step(method: Any) -> Any:
 class Trace(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.state = State(messages_per_claim=PAGE, dedup_window_us=WINDOW_US)
+        self.state = State(limits=LIMITS)
         self.now = 1_000 * SECOND
         self.count = 0
         self.leases: list[tuple[str, ClaimedTurn]] = []
@@ -345,7 +346,7 @@ class Trace(RuleBasedStateMachine):
         for command in commands:
             answer, effects = decide(part, command, self.now)
             for effect in effects:
-                absorb(part, effect)
+                effect.absorb(part)
             assert comparable(self.run(command), []) == comparable(answer, [])
 
     @step
@@ -405,7 +406,7 @@ class Trace(RuleBasedStateMachine):
         assert self.state == before, "decide changed the state"
         assert comparable(*decide(part, command, self.now)) == comparable(answer, effects), "needs names too little"
         for effect in effects:
-            absorb(self.state, effect)
+            effect.absorb(self.state)
         self.note(before, command, answer)
         self.check_refusals(command, answer, effects)
         self.check_fence(before, command, answer)
@@ -544,11 +545,10 @@ class Trace(RuleBasedStateMachine):
         """Property 2: dense, immutable, in order."""
         assert self.state.history.keys() <= self.state.instances.keys()
         for id, row in self.state.instances.items():
-            rows = self.state.history.get(id, {}).get(row.execution, [])
-            assert set(self.state.history.get(id, {})) <= {row.execution}
+            rows = self.state.history.get(id, [])
             assert [entry.first for entry in rows] == [sum(earlier.count for earlier in rows[:n]) for n in range(len(rows))]
             assert sum(entry.count for entry in rows) == row.history_length
-            old = before.history.get(id, {}).get(row.execution, [])
+            old = before.history.get(id, []) if id in before.instances and before.instances[id].execution == row.execution else []
             assert rows[: len(old)] == old
 
     def check_messages(self, before: State, command: Any, answer: Any) -> None:

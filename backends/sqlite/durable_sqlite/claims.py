@@ -58,7 +58,7 @@ def choose(part: Partial, request: ClaimRequest, now_us: int) -> Grant:
         turns = _choose_turns(part, request, now_us)
         tasks = _choose_tasks(part, request)
     grant = Grant(request.worker, request.claim_id, request.selectors, turns, tasks)
-    part.load(needs((grant,), part.state.messages_per_claim), now_us, task_payloads=True)
+    part.load(needs((grant,), part.state.limits.messages_per_claim), now_us, task_payloads=True)
     return grant
 
 
@@ -68,7 +68,7 @@ def _choose_turns(part: Partial, request: ClaimRequest, now_us: int) -> tuple[st
     if not candidates:
         return ()
     part.load_instances(candidates)
-    part.load_inboxes(dict.fromkeys(candidates, part.state.messages_per_claim + 1), now_us)
+    part.load_inboxes(dict.fromkeys(candidates, part.state.limits.messages_per_claim + 1), now_us)
     return tuple(eligible_turns(part.state, request.worker, request.selectors, now_us, candidates)[: request.turns])
 
 

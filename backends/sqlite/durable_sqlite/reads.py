@@ -117,7 +117,7 @@ def _load(connection: sqlite3.Connection, rows: Iterator[Any] | Sequence[Any]) -
     keys: list[int] = []
     for key, _first_due_us, *columns in rows:
         row = instance_row(*columns)
-        state.instances[row.id] = row
+        state.instances[row.instance] = row
         keys.append(key)
     state.details.update(detail_rows(connection, [(key, kind) for key in keys for kind in _DETAILS]))
     return state

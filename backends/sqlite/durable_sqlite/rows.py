@@ -79,14 +79,7 @@ class Partial:
         if version > SCHEMA_VERSION:
             text = f"the store was migrated to schema version {version} by a newer durable-core"
             raise StoreVersionError(f"{text}: upgrade this program, too")
-        state = State(
-            now_us=now_us,
-            epoch=epoch,
-            position=position,
-            messages_per_claim=capabilities.messages_per_claim,
-            dedup_window_us=capabilities.dedup_window_us,
-            max_payload_bytes=capabilities.max_payload_bytes,
-        )
+        state = State(now_us, epoch, position, limits=capabilities)
         for id, until_us in workers:
             state.workers[id] = WorkerRow(id, until_us)
         return cls(connection, state, last_key)
@@ -116,10 +109,11 @@ class Partial:
     def _keep_instances(self, rows: Iterable[Any]) -> None:
         for key, first_due_us, *columns in rows:
             row = instance_row(*columns)
-            self.keys[row.id] = key
-            self.before[row.id] = self.state.instances[row.id] = row
+            id = row.instance
+            self.keys[id] = key
+            self.before[id] = self.state.instances[id] = row
             if first_due_us is not None:
-                self.first_due[row.id] = first_due_us
+                self.first_due[id] = first_due_us
 
     def load_tasks(self, ids: Iterable[str], *, payloads: bool) -> None:
         missing = [id for id in ids if id not in self.tasks_before and id not in self.asked]
@@ -132,7 +126,7 @@ class Partial:
         large: list[str] = []
         for id, instance, execution, name, position, created_us, worker, attempt, cancelled, payload in rows:
             data = bytes.fromhex(payload) if payload else b""
-            self.state.tasks[id] = TaskRow(id, instance, execution, name, data, position, created_us, worker, attempt, cancelled != 0)
+            self.state.tasks[id] = TaskRow(id, instance, execution, name, data, attempt, position, created_us, worker, cancelled != 0)
             self.tasks_before.add(id)
             if payload is None:
                 large.append(id)
@@ -171,7 +165,7 @@ class Partial:
             message = Message(
                 id, target, b"" if isinstance(payload, int) else bytes.fromhex(payload), execution, sender, due_us, bool(control), creates
             )
-            self.state.inbox.setdefault(target, {})[id] = MessageRow(position, visible_us, message)
+            self.state.inbox.setdefault(target, {})[id] = MessageRow(visible_us, position, message)
 
     def _load_details(self, wanted: Iterable[tuple[str, DetailKind]]) -> None:
         missing = [pair for pair in wanted if pair[0] in self.keys and pair not in self.state.details]
@@ -218,17 +212,17 @@ def instance_row(
         _STATUS[status],
         created_us,
         updated_us,
-        None if parent is None else ParentRef(parent, parent_execution or ""),
-        epoch,
         version,
         history_length,
+        attempt,
+        parked != 0,
+        problem,
+        None if parent is None else ParentRef(parent, parent_execution or ""),
+        epoch,
         holder,
         claimed != 0,
         hold_until_us,
         not_before_us,
-        attempt,
-        parked != 0,
-        problem,
         last_commit,
     )
 

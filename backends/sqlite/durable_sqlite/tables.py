@@ -16,28 +16,8 @@ import msgspec
 from attrs import define, field
 
 from durable_core.backend import ENDED
-from durable_core.hub import (
-    Advance,
-    AppendHistory,
-    DropHistory,
-    DropInbox,
-    DropInstance,
-    DropMessage,
-    DropTask,
-    DropTasks,
-    DropWorker,
-    Effect,
-    Forget,
-    InstanceRow,
-    PutDetail,
-    PutInstance,
-    PutMessage,
-    PutTask,
-    PutWorker,
-    Remember,
-    TaskRow,
-    absorb,
-)
+from durable_core.hub import InstanceRow, TaskRow
+from durable_core.hub import effects as fx
 from durable_sqlite.queries import Rows, query
 from durable_sqlite.rows import Partial
 
@@ -76,7 +56,7 @@ class Changes:
     inboxes: list[tuple[str, str | None]] = field(factory=list)
     tasks: dict[str, None] = field(factory=dict)
     tasks_of: list[tuple[str, str | None]] = field(factory=list)
-    history: dict[str, list[AppendHistory]] = field(factory=dict)
+    history: dict[str, list[fx.AppendHistory]] = field(factory=dict)
     histories: dict[str, None] = field(factory=dict)
     seen: dict[str, int] = field(factory=dict)
     forget_us: int | None = None
@@ -84,11 +64,11 @@ class Changes:
     dead: dict[str, None] = field(factory=dict)
     advanced: bool = False
 
-    def absorb(self, effects: list[Effect]) -> None:
+    def absorb(self, effects: list[fx.Effect]) -> None:
         """Carry effects out on the state, and note what they touch."""
         state = self.part.state
         for effect in effects:
-            absorb(state, effect)
+            effect.absorb(state)
             _NOTE[type(effect)](self, effect)
 
     def write(self) -> None:
@@ -210,8 +190,7 @@ class Changes:
         values: list[object] = []
         for id, rows in self.history.items():
             for entry in rows:
-                assert entry.execution == self.part.state.instances[id].execution, f"history of an execution of {id!r} that is over"
-                values += (keys[id], entry.first, entry.count, entry.payload)
+                values += (keys[id], entry.row.first, entry.row.count, entry.row.payload)
         _APPEND_HISTORY.execute(connection, values)
 
     def _write_workers(self, connection: sqlite3.Connection) -> None:
@@ -246,7 +225,7 @@ class Changes:
 def _add_instance(values: list[object], key: int, row: InstanceRow) -> None:
     parent = row.parent
     values += (
-        key, row.id, row.execution, row.name, row.status.value, row.created_us, row.updated_us,
+        key, row.instance, row.execution, row.name, row.status.value, row.created_us, row.updated_us,
         None if parent is None else parent.instance, None if parent is None else parent.execution,
         row.epoch, row.version, row.history_length, row.holder, row.claimed, row.hold_until_us, row.not_before_us, row.attempt, row.parked,
         row.problem, row.last_commit,
@@ -260,94 +239,92 @@ def _add_task(values: list[object], key: int, row: TaskRow) -> None:
 # ── what each effect touches ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _put_instance(changes: Changes, effect: PutInstance) -> None:
-    changes.instances[effect.row.id] = None
+def _put_instance(changes: Changes, effect: fx.PutInstance) -> None:
+    changes.instances[effect.row.instance] = None
 
 
-def _drop_instance(changes: Changes, effect: DropInstance) -> None:
+def _drop_instance(changes: Changes, effect: fx.DropInstance) -> None:
     changes.instances[effect.id] = changes.dropped[effect.id] = None
     for key in [key for key in changes.details if key[0] == effect.id]:
         del changes.details[key]
 
 
-def _put_detail(changes: Changes, effect: PutDetail) -> None:
+def _put_detail(changes: Changes, effect: fx.PutDetail) -> None:
     changes.details[effect.instance, effect.kind] = None
 
 
-def _put_message(changes: Changes, effect: PutMessage) -> None:
+def _put_message(changes: Changes, effect: fx.PutMessage) -> None:
     message = effect.row.message
     changes.messages[message.target, message.id] = None
 
 
-def _drop_message(changes: Changes, effect: DropMessage) -> None:
+def _drop_message(changes: Changes, effect: fx.DropMessage) -> None:
     changes.messages[effect.target, effect.id] = None
 
 
-def _drop_inbox(changes: Changes, effect: DropInbox) -> None:
+def _drop_inbox(changes: Changes, effect: fx.DropInbox) -> None:
     changes.inboxes.append((effect.target, effect.execution))
 
 
-def _put_task(changes: Changes, effect: PutTask) -> None:
+def _put_task(changes: Changes, effect: fx.PutTask) -> None:
     changes.tasks[effect.row.id] = None
 
 
-def _drop_task(changes: Changes, effect: DropTask) -> None:
+def _drop_task(changes: Changes, effect: fx.DropTask) -> None:
     changes.tasks[effect.id] = None
 
 
-def _drop_tasks(changes: Changes, effect: DropTasks) -> None:
+def _drop_tasks(changes: Changes, effect: fx.DropTasks) -> None:
     changes.tasks_of.append((effect.instance, effect.execution))
 
 
-def _append_history(changes: Changes, effect: AppendHistory) -> None:
+def _append_history(changes: Changes, effect: fx.AppendHistory) -> None:
     changes.history.setdefault(effect.instance, []).append(effect)
 
 
-def _drop_history(changes: Changes, effect: DropHistory) -> None:
+def _drop_history(changes: Changes, effect: fx.DropHistory) -> None:
     """Only one execution's history is kept, so what lies in the database belongs to the execution that was loaded."""
-    rows = changes.history.get(effect.instance, [])
-    changes.history[effect.instance] = [row for row in rows if effect.execution not in (None, row.execution)]
-    before = changes.part.before.get(effect.instance)
-    if before is not None and effect.execution in (None, before.execution):
+    changes.history.pop(effect.instance, None)
+    if effect.instance in changes.part.before:
         changes.histories[effect.instance] = None
 
 
-def _remember(changes: Changes, effect: Remember) -> None:
+def _remember(changes: Changes, effect: fx.Remember) -> None:
     changes.seen.pop(effect.id, None)
     changes.seen[effect.id] = effect.until_us
 
 
-def _forget(changes: Changes, effect: Forget) -> None:
+def _forget(changes: Changes, effect: fx.Forget) -> None:
     changes.forget_us = effect.now_us
 
 
-def _put_worker(changes: Changes, effect: PutWorker) -> None:
+def _put_worker(changes: Changes, effect: fx.PutWorker) -> None:
     changes.workers[effect.row.id] = None
 
 
-def _drop_worker(changes: Changes, effect: DropWorker) -> None:
+def _drop_worker(changes: Changes, effect: fx.DropWorker) -> None:
     changes.dead[effect.id] = None
 
 
-def _advance(changes: Changes, _effect: Advance) -> None:
+def _advance(changes: Changes, _effect: fx.Advance) -> None:
     changes.advanced = True
 
 
 _NOTE: dict[type, Callable[[Changes, Any], None]] = {
-    PutInstance: _put_instance,
-    DropInstance: _drop_instance,
-    PutDetail: _put_detail,
-    PutMessage: _put_message,
-    DropMessage: _drop_message,
-    DropInbox: _drop_inbox,
-    PutTask: _put_task,
-    DropTask: _drop_task,
-    DropTasks: _drop_tasks,
-    AppendHistory: _append_history,
-    DropHistory: _drop_history,
-    Remember: _remember,
-    Forget: _forget,
-    PutWorker: _put_worker,
-    DropWorker: _drop_worker,
-    Advance: _advance,
+    fx.PutInstance: _put_instance,
+    fx.DropInstance: _drop_instance,
+    fx.PutDetail: _put_detail,
+    fx.PutMessage: _put_message,
+    fx.DropMessage: _drop_message,
+    fx.DropInbox: _drop_inbox,
+    fx.PutTask: _put_task,
+    fx.DropTask: _drop_task,
+    fx.DropTasks: _drop_tasks,
+    fx.AppendHistory: _append_history,
+    fx.DropHistory: _drop_history,
+    fx.Remember: _remember,
+    fx.Forget: _forget,
+    fx.PutWorker: _put_worker,
+    fx.DropWorker: _drop_worker,
+    fx.Advance: _advance,
 }
