@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
+import collections
+import collections.abc as abc
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
+from types import NoneType
 from typing import Any
 
 import msgspec
 
-from durable_core.forms.form import ALL_KINDS, Fault, Form, JsonKind, checked, expected
+from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, json_key
 from durable_core.forms.hints import hint_name
 
-__all__ = ["mapping_form", "sequence_form", "set_form", "tuple_form"]
-
-Function = Callable[[Any], Any]
-
-_dump = msgspec.json.Encoder().encode
-_load = msgspec.json.Decoder().decode
 _TEXT: frozenset[type] = frozenset({str})
 _NO_SEQUENCE = (str, bytes, bytearray, memoryview)
-_BARE: frozenset[JsonKind] = frozenset({"null", "bool", "int", "float"})
+_BARE: frozenset[type] = frozenset({NoneType, bool, int, float})
 
 
-def _collect(results: Iterable[Any]) -> list[Any]:
-    done: list[Any] = []
-    try:
-        done.extend(results)
-    except Fault as fault:
-        fault.at(f"[{len(done)}]")
-        raise
-    return done
+def _as_is(native: Any) -> Any:
+    return native
 
 
-def sequence_form(name: str, element: Form, accepts: type[Any], make: Function) -> Form:
-    """``make`` builds the value of a list. A list of plain ints or strings is checked in C and not copied."""
-    passes = element.passes
+CONTAINERS: dict[Any, tuple[type[Any], Function]] = {
+    list: (list, _as_is),
+    abc.Sequence: (abc.Sequence, _as_is),
+    abc.MutableSequence: (abc.MutableSequence, _as_is),
+    abc.Collection: (abc.Sequence, _as_is),
+    abc.Iterable: (abc.Sequence, _as_is),
+    tuple: (tuple, tuple),
+    set: (set, set),
+    frozenset: (frozenset, frozenset),
+    abc.Set: (abc.Set, frozenset),
+    abc.MutableSet: (abc.MutableSet, set),
+    dict: (dict, _as_is),
+    collections.OrderedDict: (collections.OrderedDict, collections.OrderedDict),
+    abc.Mapping: (abc.Mapping, _as_is),
+    abc.MutableMapping: (abc.MutableMapping, _as_is),
+}
+"""Origin of a hint: which values it takes, and what makes one of parsed JSON."""
 
-    def encode(value: Any) -> Any:
-        if isinstance(value, _NO_SEQUENCE):
-            raise expected(name, value)
-        if passes and passes.issuperset(map(type, value)):
-            return value if type(value) is list else list(value)
-        return _collect(map(element.encode, value))
 
-    def decode(native: Any) -> Any:
-        plain = passes and passes.issuperset(map(type, native))
-        return make(native if plain else _collect(map(element.decode, native)))
-
-    return checked(name, accepts, list, encode, decode)
+def container_form(name: str, origin: Any, args: tuple[Any, ...], lookup: Callable[[Any], Form]) -> Form:
+    accepts, make = CONTAINERS[origin]
+    if issubclass(accepts, abc.Mapping):
+        key, value = args or (Any, Any)
+        return _mapping_form(name, lookup(key), lookup(value), accepts, make)
+    return _items_form(name, lookup(args[0] if args else Any), accepts, make)
 
 
 def tuple_form(name: str, elements: Sequence[Form]) -> Form:
@@ -62,43 +62,67 @@ def tuple_form(name: str, elements: Sequence[Form]) -> Form:
     return checked(name, tuple, list, lambda value: each(encoders, value), lambda native: tuple(each(decoders, native)))
 
 
-def set_form(name: str, element: Form, accepts: type[Any], make: Function) -> Form:
-    """Sorted by the elements' bytes: the order of a set differs from process to process."""
+def _items_form(name: str, element: Form, accepts: type[Any], make: Function) -> Form:
+    """Plain ints or strings are checked in C and not copied. A set is sorted by its elements' bytes: its own order
+    differs from process to process.
+    """
+    passes, unordered = element.passes, issubclass(accepts, abc.Set)
 
     def encode(value: Any) -> Any:
-        try:
-            return sorted(map(element.encode, value), key=_dump)
-        except Fault as fault:
-            fault.at("{…}")
-            raise
+        if isinstance(value, _NO_SEQUENCE):
+            raise expected(name, value)
+        if passes and passes.issuperset(map(type, value)):
+            made = value if type(value) is list else list(value)
+        else:
+            made = _collect(map(element.encode, value), "{…}" if unordered else "[{}]")
+        return sorted(made, key=json_key) if unordered else made
 
     def decode(native: Any) -> Any:
-        items = _collect(map(element.decode, native))
+        plain = passes and passes.issuperset(map(type, native))
+        items = native if plain else _collect(map(element.decode, native))
         try:
             return make(items)
-        except TypeError as error:
+        except TypeError as error:  # a set of what cannot be hashed
             raise Fault(f"expected {name}: {error}") from error
 
     return checked(name, accepts, list, encode, decode)
 
 
-def mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: Function) -> Form:
-    encode_key, decode_key = _key_functions(key)
-    text_keys, passes = key.passes >= _TEXT, value.passes
+def _collect(results: Iterable[Any], step: str = "[{}]") -> list[Any]:
+    done: list[Any] = []
+    try:
+        done.extend(results)
+    except Fault as fault:
+        fault.at(step.replace("{}", str(len(done))))
+        raise
+    return done
+
+
+def _mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: Function) -> Form:
+    """A JSON key is a string: what encodes to one is used as it is, numbers and bools as their JSON text."""
+    bare = key.kinds <= _BARE
+    if not bare and key.kinds not in (KINDS, _TEXT):
+        raise Fault(f"{key.name} cannot be the key of a JSON object, which is a string")
+
+    def encode_key(item: Any) -> str:
+        native = key.encode(item)
+        if bare:
+            return json_key(native).decode()
+        if type(native) is not str:
+            kind = hint_name(type(item))
+            raise Fault(f"a JSON key is a string, and no hint says how to read back {kind}: annotate it, as in dict[{kind}, …]")
+        return native
+
+    def decode_key(text: str) -> Any:
+        return key.decode(_read_bare(text) if bare else text)
 
     def encode(mapping: Any) -> Any:
-        if text_keys and type(mapping) is dict and _TEXT.issuperset(map(type, mapping)) and passes.issuperset(map(type, mapping.values())):
-            return mapping
         made = _items(encode_key, value.encode, mapping)
         if len(made) != len(mapping):
             raise Fault(f"two keys of {name} are the same JSON key")
         return made
 
-    def decode(native: Any) -> Any:
-        plain = text_keys and passes.issuperset(map(type, native.values()))
-        return make(native if plain else _items(decode_key, value.decode, native))
-
-    return checked(name, accepts, dict, encode, decode)
+    return checked(name, accepts, dict, encode, lambda native: make(_items(decode_key, value.decode, native)))
 
 
 def _items(key_function: Function, value_function: Function, mapping: Any) -> dict[Any, Any]:
@@ -113,25 +137,8 @@ def _items(key_function: Function, value_function: Function, mapping: Any) -> di
     return made
 
 
-def _key_functions(key: Form) -> tuple[Function, Function]:
-    """A JSON key is a string: what encodes to one is used as it is, numbers and bools as their JSON text."""
-    if key.kinds <= _BARE:
-        return lambda value: _dump(key.encode(value)).decode(), lambda text: key.decode(_read_bare(text))
-    if key.kinds != ALL_KINDS and key.kinds != {"str"}:
-        raise Fault(f"{key.name} cannot be the key of a JSON object, which is a string")
-
-    def encode(value: Any) -> str:
-        native = key.encode(value)
-        if type(native) is not str:
-            kind = hint_name(type(value))
-            raise Fault(f"a JSON key is a string, and no hint says how to read back {kind}: annotate it, as in dict[{kind}, …]")
-        return native
-
-    return encode, key.decode
-
-
 def _read_bare(text: str) -> Any:
     try:
-        return _load(text)
+        return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return text  # a string, which the key's form refuses

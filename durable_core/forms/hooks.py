@@ -14,24 +14,21 @@ from typing import Any
 
 from cattrs import Converter
 
-from durable_core.forms.form import Fault, Form
+from durable_core.forms.form import Fault, Form, Function
 from durable_core.forms.hints import hint_name
-
-__all__ = ["Hooks"]
 
 _BY_CLASS_IN_CATTRS = (str, bytes, int, float, Path, Enum)
 """What cattrs, in one version or another, looks up before any predicate is asked."""
 
 
 class Hooks:
-    def __init__(self, form: Callable[[Any], Form], encode_any: Callable[[Any], Any]) -> None:
+    def __init__(self, form: Callable[[Any], Form], encode_any: Function) -> None:
         self.converter = Converter()
-        self._encode_any = encode_any
 
         def structure(native: Any, hint: Any) -> Any:
             return form(hint).decode(native)
 
-        self._ours = (encode_any, structure)
+        self._unstructure, self._structure = encode_any, structure
         for kind in _BY_CLASS_IN_CATTRS:
             self.converter.register_unstructure_hook(kind, encode_any)
             self.converter.register_structure_hook(kind, structure)
@@ -42,16 +39,16 @@ class Hooks:
         """The form of the user's hooks, if there are any for this hint; a direction without one is built in."""
         unstructure = self.converter.get_unstructure_hook(hint, cache_result=False)
         structure = self.converter.get_structure_hook(hint, cache_result=False)
-        encodes, decodes = unstructure is not self._ours[0], structure is not self._ours[1]
+        encodes, decodes = unstructure is not self._unstructure, structure is not self._structure
         if not encodes and not decodes:
             return None
-        name, encode_any = hint_name(hint), self._encode_any
+        name, encode_any = hint_name(hint), self._unstructure
         encode = _guarded(name, lambda value: encode_any(unstructure(value))) if encodes else built_in().encode
         decode = _guarded(name, lambda native: structure(native, hint)) if decodes else built_in().decode
         return Form(name, encode, decode, types=(hint,) if isinstance(hint, type) else (object,))
 
 
-def _guarded(name: str, hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _guarded(name: str, hook: Function) -> Function:
     def guarded(value: Any) -> Any:
         try:
             return hook(value)
