@@ -20,10 +20,8 @@ from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any, get_args, get_origin
 
-import msgspec
-
 from durable_core.converter import Compiled, DataConverter, compiled
-from durable_core.errors import ArgumentsError, PayloadError, RegistrationError
+from durable_core.errors import ArgumentsError, RegistrationError
 
 CALL_OPTIONS = frozenset({"instance_id", "retry", "return_type", "start_at", "tags", "timeout"})
 """What ``call_activity`` and its like take for themselves."""
@@ -58,14 +56,7 @@ class Parameters:
         if not args:
             return None, 0
         whole = self._by_arity.get(len(args)) or self._compile(len(args))
-        if len(args) == 1:
-            return whole.encode(args[0]), 1
-        try:
-            return whole.encode(args), len(args)
-        except PayloadError:
-            for index, value in enumerate(args):
-                self._single(index).encode(value)  # raises, and names the argument
-            raise
+        return whole.encode(args[0] if len(args) == 1 else args), len(args)
 
     def decode(self, text: str | None, arity: int) -> tuple[Any, ...]:
         """The positional arguments, without ``self`` and ``ctx``. Raises as ``encode`` does."""
@@ -76,14 +67,7 @@ class Parameters:
         if text is None:
             raise self._misfit("its input is missing")
         whole = self._by_arity.get(arity) or self._compile(arity)
-        if arity == 1:
-            return (whole.decode(text),)
-        try:
-            return tuple(whole.decode(text))
-        except PayloadError:
-            for index, part in enumerate(_parts(text)):
-                self._single(index).decode(part)
-            raise
+        return (whole.decode(text),) if arity == 1 else tuple(whole.decode(text))
 
     @property
     def return_hint(self) -> Any:
@@ -106,20 +90,13 @@ class Parameters:
         return ArgumentsError(f"{self._name} takes {signature}: {problem}")
 
     def _compile(self, arity: int) -> Compiled:
-        if arity == 1:
-            made = self._single(0)
-        else:
-            hints = tuple(self._hints.get(self._parameter(index).name, Any) for index in range(arity))
-            made = compiled(self._converter, tuple.__class_getitem__(hints), f"the arguments of {self._name}")
+        last = len(self._parameters) - 1  # which may be *args
+        names = [self._parameters[min(index, last)].name for index in range(arity)]
+        hints = tuple(self._hints.get(name, Any) for name in names)
+        hint = hints[0] if arity == 1 else tuple.__class_getitem__(hints)
+        made = compiled(self._converter, hint, f"argument{'s' * (arity > 1)} ({', '.join(names)}) of {self._name}")
         self._by_arity[arity] = made
         return made
-
-    def _single(self, index: int) -> Compiled:
-        name = self._parameter(index).name
-        return compiled(self._converter, self._hints.get(name, Any), f"argument {index + 1} ({name}) of {self._name}")
-
-    def _parameter(self, index: int) -> inspect.Parameter:
-        return self._parameters[min(index, len(self._parameters) - 1)]  # the last may be *args
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
@@ -170,14 +147,6 @@ def _callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # nothing was assigned to it yet
             local[name] = cell.cell_contents
     return typing.get_type_hints(asked, localns={**asked.__globals__, **local}, include_extras=True)
-
-
-def _parts(text: str) -> list[str]:
-    """The elements of a JSON array, as texts; none if it is no array (a converter that encrypts)."""
-    try:
-        return [bytes(part).decode() for part in msgspec.json.decode(text, type=list[msgspec.Raw])]
-    except (msgspec.MsgspecError, TypeError):
-        return []
 
 
 def encode_untyped(args: Sequence[Any], converter: DataConverter, where: str = "") -> tuple[str | None, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import threading
 import types
-from collections.abc import Hashable
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Union, get_args, get_origin
 
@@ -40,20 +39,14 @@ class Forms:
     def form(self, hint: Any) -> Form:
         """Raises ``Fault`` for a type that cannot travel."""
         try:
-            return self._done[hint]
-        except KeyError:
-            key = hint
-        except TypeError:  # not hashable, as Annotated[int, []]: compiled each time
-            key = _Unhashable()
-        with self._lock:
-            return self._draft.get(key) or self._compile(hint, key)
+            return self._done.get(hint) or self._compile(hint)
+        except TypeError as error:
+            raise Fault(f"{hint_name(hint)} is not a type, or has metadata that cannot be hashed") from error
 
     def encode_any(self, value: Any) -> Any:
         """Where no hint says more: by the value's class. Reading it back gives plain JSON."""
         kind = type(value)
-        form = self._by_class.get(kind)
-        if form is None:
-            form = self._by_class[kind] = self._form_of_class(kind)
+        form = self._by_class.get(kind) or self._by_class.setdefault(kind, self._form_of_class(kind))
         return form.encode(value)
 
     @property
@@ -79,35 +72,36 @@ class Forms:
                 raise
             return self.form(base)
 
-    def _compile(self, hint: Any, key: Any) -> Form:
-        outermost = not self._draft
-        self._draft[key] = Form(  # what a type alias that contains itself finds there
-            hint_name(hint), lambda value: self.form(hint).encode(value), lambda native: self.form(hint).decode(native)
-        )
-        try:
-            made = self._draft[key] = self._make(hint, key)
-            if outermost:
-                self._done.update((each, form) for each, form in self._draft.items() if type(each) is not _Unhashable)
-            return made
-        except Fault:
-            del self._draft[key]
-            raise
-        finally:
-            if outermost:
-                self._draft = {}
+    def _compile(self, hint: Any) -> Form:
+        with self._lock:
+            if hint in self._draft:
+                return self._draft[hint]
+            outermost = not self._draft
+            self._draft[hint] = Form(  # what a type alias that contains itself finds there
+                hint_name(hint), lambda value: self.form(hint).encode(value), lambda native: self.form(hint).decode(native)
+            )
+            try:
+                made = self._draft[hint] = self._make(hint)
+                if outermost:
+                    self._done.update(self._draft)
+                return made
+            except Fault:
+                del self._draft[hint]
+                raise
+            finally:
+                if outermost:
+                    self._draft = {}
 
-    def _make(self, hint: Any, key: Any) -> Form:
+    def _make(self, hint: Any) -> Form:
         meant = plain(hint)
         if meant is Any or meant is object:
             return self._any
-        if self._hooks and key is hint and (own := self._hooks.form(hint, lambda: self._built_in(meant, key))):
+        if self._hooks and (own := self._hooks.form(hint, lambda: self._built_in(meant))):
             return own
-        return self._built_in(hint, key) if meant is hint else self.form(meant)
+        return self._built_in(hint) if meant is hint else self.form(meant)
 
-    def _built_in(self, hint: Any, key: Any) -> Form:
+    def _built_in(self, hint: Any) -> Form:
         name, origin, args = hint_name(hint), get_origin(hint) or hint, get_args(hint)
-        if not isinstance(origin, Hashable):
-            raise Fault(f"{name} is not a type")
         if (scalar := SCALARS.get(types.NoneType if origin in (None, Never, NoReturn) else origin)) is not None:
             return scalar
         if origin is Literal:
@@ -119,7 +113,7 @@ class Forms:
         if origin in CONTAINERS:
             return container_form(name, origin, args, self.form)
         if is_record(origin):
-            return record_form(hint, self.form, lambda form: self._draft.update({key: form}))
+            return record_form(hint, self.form, lambda form: self._draft.update({hint: form}))
         if is_model(hint):
             return model_form(hint, self.encode_any)
         if isinstance(hint, type) and issubclass(hint, enum.Enum):
@@ -127,7 +121,3 @@ class Forms:
         if isinstance(hint, type) and issubclass(hint, PurePath):
             return written_form(hint, str, hint)
         raise Fault(f"there is no rule for {name}: use a dataclass or an attrs class, or register hooks for it (JsonConverter.cattrs)")
-
-
-class _Unhashable:
-    """Stands for one compilation of a hint that no dict can hold."""

@@ -12,9 +12,9 @@ refused.
 
 from __future__ import annotations
 
-import binascii
 import enum
 import math
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
@@ -100,12 +100,12 @@ def _finite(value: Decimal) -> Decimal:
     return value
 
 
-def _write_bytes(value: bytes | bytearray) -> str:
-    return binascii.b2a_base64(value, newline=False).decode("ascii")
+def _base64(value: bytes) -> str:
+    return b64encode(value).decode("ascii")
 
 
-def _read_bytes(text: str) -> bytes:
-    return binascii.a2b_base64(text, strict_mode=True)
+def _bytes(text: str) -> bytes:
+    return b64decode(text, validate=True)
 
 
 SCALARS: dict[Any, Form] = {
@@ -114,8 +114,8 @@ SCALARS: dict[Any, Form] = {
     int: _native(int, "int", int),
     float: Form("float", _encode_float, _decode_float, frozenset({float}), (float,)),
     str: _native(str, "str", str.__str__),
-    bytes: written_form(bytes, _write_bytes, _read_bytes),
-    bytearray: written_form(bytearray, _write_bytes, lambda text: bytearray(_read_bytes(text))),
+    bytes: written_form(bytes, _base64, _bytes),
+    bytearray: written_form(bytearray, _base64, lambda text: bytearray(_bytes(text))),
     Decimal: written_form(Decimal, lambda value: Decimal.__str__(_finite(value)), lambda text: _finite(Decimal(text))),
     UUID: written_form(UUID, UUID.__str__, UUID, (8, "-")),
     datetime: written_form(datetime, datetime.isoformat, datetime.fromisoformat, (10, "T")),

@@ -131,10 +131,14 @@ def test_a_parameter_with_a_default_may_be_added_while_calls_are_under_way() -> 
 @pytest.mark.parametrize(
     ("function", "args", "message"),
     [
-        (one, ("x",), "argument 1 (item) of activity 'work': cannot encode int: expected int, got str ('x')"),
-        (two, (1, 2), "argument 2 (note) of activity 'work': cannot encode str: expected str, got int (2)"),
-        (extra, (1, 2.0, "x"), "argument 3 (rest) of activity 'work': cannot encode float: expected float, got str ('x')"),
-        (untyped, (1, {1: 2}), "argument 2 (note) of activity 'work': cannot encode value[1]: a JSON key is a string"),
+        (one, ("x",), "argument (item) of activity 'work': cannot encode int: expected int, got str ('x')"),
+        (two, (1, 2), "arguments (item, note) of activity 'work': cannot encode tuple[int, str][1]: expected str, got int (2)"),
+        (
+            extra,
+            (1, 2.0, "x"),
+            "arguments (item, rest, rest) of activity 'work': cannot encode tuple[int, float, float][2]: expected float, got str ('x')",
+        ),
+        (untyped, (1, {1: 2}), "arguments (item, note) of activity 'work': cannot encode tuple[Any, Any][1][1]: a JSON key is a string"),
     ],
 )
 def test_an_argument_that_cannot_be_written_is_named(function: Callable[..., Any], args: tuple[Any, ...], message: str) -> None:
@@ -146,10 +150,20 @@ def test_an_argument_that_cannot_be_written_is_named(function: Callable[..., Any
 @pytest.mark.parametrize(
     ("function", "text", "arity", "message"),
     [
-        (one, '"x"', 1, "argument 1 (item) of activity 'work': cannot decode int: expected int, got str ('x')"),
-        (two, "[1,2]", 2, "argument 2 (note) of activity 'work': cannot decode str: expected str, got int (2)"),
-        (two, '"x"', 2, "the arguments of activity 'work': cannot decode tuple[int, str]: expected tuple[int, str], got str ('x')"),
-        (two, "[1]", 2, "the arguments of activity 'work': cannot decode tuple[int, str]: expected tuple[int, str], got 1 elements"),
+        (one, '"x"', 1, "argument (item) of activity 'work': cannot decode int: expected int, got str ('x')"),
+        (two, "[1,2]", 2, "arguments (item, note) of activity 'work': cannot decode tuple[int, str][1]: expected str, got int (2)"),
+        (
+            two,
+            '"x"',
+            2,
+            "arguments (item, note) of activity 'work': cannot decode tuple[int, str]: expected tuple[int, str], got str ('x')",
+        ),
+        (
+            two,
+            "[1]",
+            2,
+            "arguments (item, note) of activity 'work': cannot decode tuple[int, str]: expected tuple[int, str], got 1 elements",
+        ),
     ],
 )
 def test_an_argument_that_cannot_be_read_is_named(function: Callable[..., Any], text: str, arity: int, message: str) -> None:
@@ -304,9 +318,9 @@ def test_several_arguments_are_one_text_of_the_converter() -> None:
     text, arity = bound.encode((1, "ab"), {})
     assert (text, arity) == (']"ba",1[', 2)
     assert bound.decode(text, arity) == (1, "ab")
-    with pytest.raises(PayloadError, match=r"^argument 2 \(note\) of activity 'work': cannot encode str: "):
+    with pytest.raises(PayloadError, match=r"^arguments \(item, note\) of activity 'work': cannot encode tuple\[int, str\]\[1\]: "):
         bound.encode((1, 2), {})
-    with pytest.raises(PayloadError, match=r"^the arguments of activity 'work': cannot decode "):
+    with pytest.raises(PayloadError, match=r"^arguments \(item, note\) of activity 'work': cannot decode "):
         bound.decode("]2,1[", 2)
 
 
