@@ -6,6 +6,7 @@ import collections
 import collections.abc as abc
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from types import NoneType
 from typing import Any
 
@@ -14,40 +15,26 @@ import msgspec
 from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, json_key
 from durable_core.forms.hints import hint_name
 
-_TEXT: frozenset[type] = frozenset({str})
-_NO_SEQUENCE = (str, bytes, bytearray, memoryview)
-_BARE: frozenset[type] = frozenset({NoneType, bool, int, float})
-
 
 def _as_is(native: Any) -> Any:
     return native
 
 
-CONTAINERS: dict[Any, tuple[type[Any], Function]] = {
-    list: (list, _as_is),
-    abc.Sequence: (abc.Sequence, _as_is),
-    abc.MutableSequence: (abc.MutableSequence, _as_is),
-    abc.Collection: (abc.Sequence, _as_is),
-    abc.Iterable: (abc.Sequence, _as_is),
-    tuple: (tuple, tuple),
-    set: (set, set),
-    frozenset: (frozenset, frozenset),
-    abc.Set: (abc.Set, frozenset),
-    abc.MutableSet: (abc.MutableSet, set),
-    dict: (dict, _as_is),
-    collections.OrderedDict: (collections.OrderedDict, collections.OrderedDict),
-    abc.Mapping: (abc.Mapping, _as_is),
-    abc.MutableMapping: (abc.MutableMapping, _as_is),
+CONTAINERS: dict[Any, Function] = {
+    **dict.fromkeys((list, abc.Sequence, abc.MutableSequence, dict, abc.Mapping, abc.MutableMapping), _as_is),
+    **dict.fromkeys((set, abc.MutableSet), set),
+    **dict.fromkeys((frozenset, abc.Set), frozenset),
+    tuple: tuple,
+    collections.OrderedDict: collections.OrderedDict,
 }
-"""Origin of a hint: which values it takes, and what makes one of parsed JSON."""
+"""What a hint's origin takes, and what makes one of parsed JSON."""
 
 
 def container_form(name: str, origin: Any, args: tuple[Any, ...], lookup: Callable[[Any], Form]) -> Form:
-    accepts, make = CONTAINERS[origin]
-    if issubclass(accepts, abc.Mapping):
-        key, value = args or (Any, Any)
-        return _mapping_form(name, lookup(key), lookup(value), accepts, make)
-    return _items_form(name, lookup(args[0] if args else Any), accepts, make)
+    if issubclass(origin, abc.Mapping):
+        key, value = map(lookup, args or (Any, Any))
+        return _mapping_form(name, key, value, origin)
+    return _items_form(name, lookup(args[0] if args else Any), origin)
 
 
 def tuple_form(name: str, elements: Sequence[Form]) -> Form:
@@ -62,14 +49,14 @@ def tuple_form(name: str, elements: Sequence[Form]) -> Form:
     return checked(name, tuple, list, lambda value: each(encoders, value), lambda native: tuple(each(decoders, native)))
 
 
-def _items_form(name: str, element: Form, accepts: type[Any], make: Function) -> Form:
+def _items_form(name: str, element: Form, origin: Any) -> Form:
     """Plain ints or strings are checked in C and not copied. A set is sorted by its elements' bytes: its own order
     differs from process to process.
     """
-    passes, unordered = element.passes, issubclass(accepts, abc.Set)
+    passes, make, unordered = element.passes, CONTAINERS[origin], issubclass(origin, abc.Set)
 
     def encode(value: Any) -> Any:
-        if isinstance(value, _NO_SEQUENCE):
+        if isinstance(value, str | bytes | bytearray | memoryview):  # a Sequence to Python
             raise expected(name, value)
         if passes and passes.issuperset(map(type, value)):
             made = value if type(value) is list else list(value)
@@ -85,7 +72,7 @@ def _items_form(name: str, element: Form, accepts: type[Any], make: Function) ->
         except TypeError as error:  # a set of what cannot be hashed
             raise Fault(f"expected {name}: {error}") from error
 
-    return checked(name, accepts, list, encode, decode)
+    return checked(name, origin, list, encode, decode)
 
 
 def _collect(results: Iterable[Any], step: str = "[{}]") -> list[Any]:
@@ -98,10 +85,10 @@ def _collect(results: Iterable[Any], step: str = "[{}]") -> list[Any]:
     return done
 
 
-def _mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: Function) -> Form:
+def _mapping_form(name: str, key: Form, value: Form, origin: Any) -> Form:
     """A JSON key is a string: what encodes to one is used as it is, numbers and bools as their JSON text."""
-    bare = key.kinds <= _BARE
-    if not bare and key.kinds not in (KINDS, _TEXT):
+    make, bare = CONTAINERS[origin], key.kinds <= {NoneType, bool, int, float}
+    if not bare and key.kinds not in (KINDS, {str}):
         raise Fault(f"{key.name} cannot be the key of a JSON object, which is a string")
 
     def encode_key(item: Any) -> str:
@@ -113,8 +100,11 @@ def _mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: F
             raise Fault(f"a JSON key is a string, and no hint says how to read back {kind}: annotate it, as in dict[{kind}, …]")
         return native
 
-    def decode_key(text: str) -> Any:
-        return key.decode(_read_bare(text) if bare else text)
+    def decode_key(native: Any) -> Any:
+        if bare:
+            with suppress(msgspec.DecodeError):  # else it stays a string, which the key's form refuses
+                native = msgspec.json.decode(native)
+        return key.decode(native)
 
     def encode(mapping: Any) -> Any:
         made = _items(encode_key, value.encode, mapping)
@@ -122,7 +112,7 @@ def _mapping_form(name: str, key: Form, value: Form, accepts: type[Any], make: F
             raise Fault(f"two keys of {name} are the same JSON key")
         return made
 
-    return checked(name, accepts, dict, encode, lambda native: make(_items(decode_key, value.decode, native)))
+    return checked(name, origin, dict, encode, lambda native: make(_items(decode_key, value.decode, native)))
 
 
 def _items(key_function: Function, value_function: Function, mapping: Any) -> dict[Any, Any]:
@@ -135,10 +125,3 @@ def _items(key_function: Function, value_function: Function, mapping: Any) -> di
         fault.at(f"[{reprlib.repr(key)}]")
         raise
     return made
-
-
-def _read_bare(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text  # a string, which the key's form refuses

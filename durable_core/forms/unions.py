@@ -10,52 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import NoneType
-from typing import Any
+from typing import Any, Literal
 
 from durable_core.forms.form import KINDS, Fault, Form, expected
 
+_ADVICE = "give the classes a common field with different Literals, or register hooks for the union (JsonConverter.cattrs)"
+
 
 def union_form(name: str, members: Sequence[Form]) -> Form:
+    kinds: frozenset[type] = frozenset().union(*(member.kinds for member in members))
+    passes: frozenset[type] = frozenset().union(*(member.passes for member in members))
+    types = tuple(kind for member in members for kind in member.types)
     writers: dict[type, Sequence[Form]] = {}
     readers = {kind: _readers(kind, members) for kind in KINDS}
 
     def encode(value: Any) -> Any:
         kind = type(value)
-        fitting = writers.get(kind) or writers.setdefault(kind, _writers(kind, members))
-        for member in fitting:
-            try:
-                native = member.encode(value)
-            except Fault:
-                if len(fitting) == 1:
-                    raise
-                continue
-            for other in readers.get(type(native), ()):
-                if other is not member and _reads_otherwise(member, other, native):
-                    raise Fault(f"what {member.name} writes, {other.name} could read as something else: {_ADVICE}")
-            return native
-        raise expected(name, value)
+        writer, native = _first(name, writers.get(kind) or writers.setdefault(kind, _writers(kind, members)), "encode", value)
+        for reader in readers.get(type(native), ()):
+            if reader is not writer and _reads_otherwise(writer, reader, native):
+                raise Fault(f"what {writer.name} writes, {reader.name} could read as something else: {_ADVICE}")
+        return native
 
     def decode(native: Any) -> Any:
-        fitting = readers.get(type(native), ())
-        for member in fitting:
-            try:
-                return member.decode(native)
-            except Fault:
-                if len(fitting) == 1:
-                    raise
-        raise expected(name, native)
+        return _first(name, readers.get(type(native), ()), "decode", native)[1]
 
-    return Form(
-        name,
-        encode,
-        decode,
-        frozenset().union(*(member.kinds for member in members)),
-        sum((member.types for member in members), ()),
-        frozenset().union(*(member.passes for member in members)),
-    )
-
-
-_ADVICE = "give the classes a common field with different Literals, or register hooks for the union (JsonConverter.cattrs)"
+    return Form(name, encode, decode, kinds, types, passes)
 
 
 def _writers(kind: type, members: Sequence[Form]) -> Sequence[Form]:
@@ -69,9 +49,20 @@ def _readers(kind: type, members: Sequence[Form]) -> Sequence[Form]:
     return fitting or [member for member in members if kind is int and float in member.kinds]
 
 
-def _reads_otherwise(writer: Form, other: Form, native: Any) -> bool:
+def _first(name: str, members: Sequence[Form], convert: Literal["encode", "decode"], value: Any) -> tuple[Form, Any]:
+    """The first member that takes the value, and what it makes of it. If there is just one, its ``Fault`` says more."""
+    for member in members:
+        try:
+            return member, getattr(member, convert)(value)
+        except Fault:
+            if len(members) == 1:
+                raise
+    raise expected(name, value)
+
+
+def _reads_otherwise(writer: Form, reader: Form, native: Any) -> bool:
     try:
-        read = other.decode(native)
+        read = reader.decode(native)
     except Fault:
         return False
     meant = writer.decode(native)
