@@ -12,7 +12,7 @@ An engine may be given another ``DataConverter``, one that encrypts or compresse
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 from attrs import frozen
@@ -64,7 +64,7 @@ class JsonConverter:
         built-in rules at any depth. What an unstructure hook returns must be JSON, or something that is encoded
         without a hint. Register before the first payload is converted.
         """
-        return self._forms.cattrs
+        return cast("Converter", self._forms.cattrs)
 
     def encode(self, value: Any, type_hint: Any = Any) -> str:
         return self.compiled(type_hint).encode(value)

@@ -6,7 +6,6 @@
     containers.py  list, tuple, set, dict
     records.py     attrs classes, dataclasses, NamedTuple, TypedDict, pydantic models
     unions.py      unions, and why some are refused
-    hooks.py       the user's own hooks, in a cattrs converter
     compiler.py    ``Forms``: hint -> form, compiled once; asks the others, and the user's cattrs hooks first
 
 Encoding and decoding of one kind of type stand next to each other, because each must accept exactly what the other

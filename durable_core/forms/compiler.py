@@ -5,22 +5,15 @@ from __future__ import annotations
 import enum
 import threading
 import types
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Union, get_args, get_origin
+from pathlib import Path, PurePath
+from typing import Any, Literal, Never, NoReturn, Union, get_args, get_origin
 
 from durable_core.forms.containers import CONTAINERS, container_form, tuple_form
-from durable_core.forms.form import Fault, Form
+from durable_core.forms.form import Fault, Form, Function
 from durable_core.forms.hints import hint_name, plain
 from durable_core.forms.records import is_model, is_record, model_form, record_form
 from durable_core.forms.scalars import SCALARS, enum_form, literal_form, written_form
 from durable_core.forms.unions import union_form
-
-if TYPE_CHECKING:
-    from cattrs import Converter
-
-    from durable_core.forms.hooks import Hooks
-
-_NATIVE = (str, int, float, list, dict)
 
 
 class Forms:
@@ -33,7 +26,7 @@ class Forms:
         self._done: dict[Any, Form] = {}
         self._draft: dict[Any, Form] = {}
         self._by_class: dict[type, Form] = {}
-        self._hooks: Hooks | None = None
+        self._cattrs: Any = None
         self._any = Form("value", self.encode_any, lambda native: native, passes=frozenset({types.NoneType, bool, int, str}))
 
     def form(self, hint: Any) -> Form:
@@ -50,16 +43,13 @@ class Forms:
         return form.encode(value)
 
     @property
-    def cattrs(self) -> Converter:
-        """Where users register hooks for types of their own. Forgets what was compiled without them."""
+    def cattrs(self) -> Any:
+        """The cattrs converter in which users register hooks for types of their own. Forgets what was compiled without them."""
         with self._lock:
             self._done.clear()
             self._by_class.clear()
-            if self._hooks is None:
-                from durable_core.forms.hooks import Hooks  # imports cattrs, which most programs never need
-
-                self._hooks = Hooks(self.form, self.encode_any)
-            return self._hooks.converter
+            self._cattrs = self._cattrs or self._registry()
+            return self._cattrs
 
     def _form_of_class(self, kind: type) -> Form:
         if kind is object:
@@ -67,10 +57,10 @@ class Forms:
         try:
             return self.form(kind)
         except Fault:  # a subclass of str, say, which we could not read back as such; here nothing is
-            base = next((base for base in kind.__mro__ if base in _NATIVE), None)
-            if base is None:
-                raise
-            return self.form(base)
+            for base in kind.__mro__:
+                if base in (str, int, float, list, dict):
+                    return self.form(base)
+            raise
 
     def _compile(self, hint: Any) -> Form:
         with self._lock:
@@ -96,7 +86,7 @@ class Forms:
         meant = plain(hint)
         if meant is Any or meant is object:
             return self._any
-        if self._hooks and (own := self._hooks.form(hint, lambda: self._built_in(meant))):
+        if self._cattrs and (own := self._hooked(hint, meant)):
             return own
         return self._built_in(hint) if meant is hint else self.form(meant)
 
@@ -121,3 +111,46 @@ class Forms:
         if isinstance(hint, type) and issubclass(hint, PurePath):
             return written_form(hint, str, hint)
         raise Fault(f"there is no rule for {name}: use a dataclass or an attrs class, or register hooks for it (JsonConverter.cattrs)")
+
+    # ── the user's own hooks ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _registry(self) -> Any:
+        """Whatever cattrs knows by itself is replaced in it by our forms, so that a hook which calls
+        ``converter.structure(part, list[int])`` is as strict as the rest.
+        """
+        from cattrs import Converter  # here, since most programs never need it
+
+        converter = Converter()
+        for kind in (str, bytes, int, float, Path, enum.Enum):  # what it looks up before any predicate is asked
+            converter.register_unstructure_hook(kind, self.encode_any)
+            converter.register_structure_hook(kind, self._structure)
+        converter.register_unstructure_hook_func(lambda _: True, self.encode_any)
+        converter.register_structure_hook_func(lambda hint: hint not in converter._union_struct_registry, self._structure)
+        return converter
+
+    def _structure(self, native: Any, hint: Any) -> Any:
+        return self.form(hint).decode(native)
+
+    def _hooked(self, hint: Any, meant: Any) -> Form | None:
+        """The form of hooks for this hint: what is not ours was registered by the user. A direction without one is built in."""
+        unstructure = self._cattrs.get_unstructure_hook(hint, cache_result=False)
+        structure = self._cattrs.get_structure_hook(hint, cache_result=False)
+        encodes, decodes = unstructure != self.encode_any, structure != self._structure
+        if not encodes and not decodes:
+            return None
+        name = hint_name(hint)
+        encode = _guarded(name, lambda value: self.encode_any(unstructure(value))) if encodes else self._built_in(meant).encode
+        decode = _guarded(name, lambda native: structure(native, hint)) if decodes else self._built_in(meant).decode
+        return Form(name, encode, decode, types=(hint,) if isinstance(hint, type) else (object,))
+
+
+def _guarded(name: str, hook: Function) -> Function:
+    def guarded(value: Any) -> Any:
+        try:
+            return hook(value)
+        except Fault:
+            raise
+        except Exception as error:
+            raise Fault(f"the hook for {name} raised {type(error).__name__}: {error}") from error
+
+    return guarded

@@ -65,14 +65,10 @@ def record_form(hint: Any, lookup: Callable[[Any], Form], announce: Callable[[Fo
 
     form = checked(name, dict if typed_dict else cls, dict, encode, decode)
     announce(form)
+    forms = _each([(field, field, True, lookup) for field in parameters], dict.get, {field: hints.get(field, Any) for field in parameters})
+    encoders.extend((field, field, field in required or not typed_dict, forms[field].encode) for field in parameters)
     for field, parameter in parameters.items():
-        try:
-            compiled = lookup(hints.get(field, Any))
-        except Fault as fault:
-            fault.at(f".{field}")
-            raise
-        encoders.append((field, field, field in required or not typed_dict, compiled.encode))
-        (decoders if parameter else later).append((field, parameter or field, field in required, compiled.decode))
+        (decoders if parameter else later).append((field, parameter or field, field in required, forms[field].decode))
     return form
 
 

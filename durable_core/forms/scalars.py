@@ -49,19 +49,15 @@ def _native(kind: type, name: str, plain: Function) -> Form:
 
 
 def _encode_float(value: Any) -> float:
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return float(value)
-        raise expected("a finite float", value)
-    made = _decode_float(value)
-    if made != value:
-        raise expected("a float, or an int that a float can hold exactly", value)
-    return made
+    made = value if type(value) is float else _decode_float(value)
+    if math.isfinite(made) and made == value:
+        return made
+    raise expected("a finite float, or an int that is equal to one", value)
 
 
 def _decode_float(native: Any) -> float:
-    if type(native) is float:
-        return native
+    if isinstance(native, float):
+        return float(native)
     if isinstance(native, int) and type(native) is not bool:
         with suppress(OverflowError):
             return float(native)
@@ -152,9 +148,9 @@ def _choice_form(name: str, values: Sequence[Any], types: tuple[type, ...], writ
         raise expected(name, value)
 
     def decode(native: Any) -> Any:
-        found = known.get(json_key(native), known)
-        if found is not known:
-            return found
+        key = json_key(native)
+        if key in known:
+            return known[key]
         if read and type(native) in kinds:
             with suppress(ValueError):
                 return read(native)
