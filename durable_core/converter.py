@@ -18,7 +18,7 @@ import msgspec
 from attrs import frozen
 
 from durable_core.errors import PayloadError
-from durable_core.forms.form import Fault, Form
+from durable_core.forms.form import Fault
 from durable_core.forms.hints import hint_name
 
 if TYPE_CHECKING:
@@ -77,34 +77,24 @@ class JsonConverter:
             form = self._forms.form(type_hint)
         except Fault as fault:
             raise _error(where, f"no payload can have the type {hint_name(type_hint)}", fault) from fault.__cause__
-        return Compiled(_encoder(form, where), _decoder(form, where))
+        to_json, dump, from_json, load = form.encode, msgspec.json.Encoder().encode, form.decode, msgspec.json.Decoder().decode
 
+        def encode(value: Any) -> str:
+            native: Any = None
+            try:
+                native = to_json(value)
+                return dump(native).decode()
+            except (Fault, RecursionError, ValueError) as error:
+                place = _unwritable(native) if isinstance(error, ValueError) else ""
+                raise _error(where, f"cannot encode {form.name}{place}", error) from error.__cause__
 
-def _encoder(form: Form, where: str) -> Callable[[Any], str]:
-    to_json, dump = form.encode, msgspec.json.Encoder().encode
+        def decode(text: str) -> Any:
+            try:
+                return from_json(load(text))
+            except (Fault, RecursionError, ValueError, msgspec.MsgspecError) as error:
+                raise _error(where, f"cannot decode {form.name}", error) from error.__cause__
 
-    def encode(value: Any) -> str:
-        native: Any = None
-        try:
-            native = to_json(value)
-            return dump(native).decode()
-        except (Fault, RecursionError, ValueError) as error:
-            place = _unwritable(native) if isinstance(error, ValueError) else ""
-            raise _error(where, f"cannot encode {form.name}{place}", error) from error.__cause__
-
-    return encode
-
-
-def _decoder(form: Form, where: str) -> Callable[[str], Any]:
-    from_json, load = form.decode, msgspec.json.Decoder().decode
-
-    def decode(text: str) -> Any:
-        try:
-            return from_json(load(text))
-        except (Fault, RecursionError, ValueError, msgspec.MsgspecError) as error:
-            raise _error(where, f"cannot decode {form.name}", error) from error.__cause__
-
-    return decode
+        return Compiled(encode, decode)
 
 
 def _error(where: str, what: str, error: Exception) -> PayloadError:
@@ -134,11 +124,9 @@ def compiled(converter: DataConverter, type_hint: Any, where: str = "") -> Compi
                 if verb == "encode" and type(made) is not str:
                     raise TypeError(f"a payload is a str, not {type(made).__name__}")
                 return made
-            except PayloadError as error:
-                raise PayloadError(f"{where and f'{where}: '}{error}") from error
             except Exception as error:
-                what = f"{type(converter).__name__} cannot {verb} {hint_name(type_hint)}: {type(error).__name__}"
-                raise _error(where, what, error) from error
+                what = f"{type(converter).__name__} cannot {verb} {hint_name(type_hint)}: {type(error).__name__}: "
+                raise PayloadError(f"{where and f'{where}: '}{'' if isinstance(error, PayloadError) else what}{error}") from error
 
         return converted
 

@@ -9,9 +9,9 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, Never, NoReturn, Union, get_args, get_origin
 
 from durable_core.forms.containers import CONTAINERS, container_form, tuple_form
-from durable_core.forms.form import Fault, Form, Function
+from durable_core.forms.form import Fault, Form, guarded
 from durable_core.forms.hints import hint_name, plain
-from durable_core.forms.records import is_model, is_record, model_form, record_form
+from durable_core.forms.records import model_form, parameters_of, record_form
 from durable_core.forms.scalars import SCALARS, enum_form, literal_form, written_form
 from durable_core.forms.unions import union_form
 
@@ -102,14 +102,15 @@ class Forms:
             return tuple_form(name, [self.form(arg) for arg in args])
         if origin in CONTAINERS:
             return container_form(name, origin, args, self.form)
-        if is_record(origin):
+        cls = origin if isinstance(origin, type) else object
+        if parameters_of(cls) is not None:
             return record_form(hint, self.form, lambda form: self._draft.update({hint: form}))
-        if is_model(hint):
-            return model_form(hint, self.encode_any)
-        if isinstance(hint, type) and issubclass(hint, enum.Enum):
-            return enum_form(name, hint, self.encode_any)
-        if isinstance(hint, type) and issubclass(hint, PurePath):
-            return written_form(hint, str, hint)
+        if hasattr(cls, "__pydantic_root_model__"):
+            return model_form(cls, self.encode_any)
+        if issubclass(cls, enum.Enum):
+            return enum_form(name, cls, self.encode_any)
+        if issubclass(cls, PurePath):
+            return written_form(cls, str, cls)
         raise Fault(f"there is no rule for {name}: use a dataclass or an attrs class, or register hooks for it (JsonConverter.cattrs)")
 
     # ── the user's own hooks ──────────────────────────────────────────────────────────────────────────────────────
@@ -138,19 +139,7 @@ class Forms:
         encodes, decodes = unstructure != self.encode_any, structure != self._structure
         if not encodes and not decodes:
             return None
-        name = hint_name(hint)
-        encode = _guarded(name, lambda value: self.encode_any(unstructure(value))) if encodes else self._built_in(meant).encode
-        decode = _guarded(name, lambda native: structure(native, hint)) if decodes else self._built_in(meant).decode
-        return Form(name, encode, decode, types=(hint,) if isinstance(hint, type) else (object,))
-
-
-def _guarded(name: str, hook: Function) -> Function:
-    def guarded(value: Any) -> Any:
-        try:
-            return hook(value)
-        except Fault:
-            raise
-        except Exception as error:
-            raise Fault(f"the hook for {name} raised {type(error).__name__}: {error}") from error
-
-    return guarded
+        what = f"the hook for {hint_name(hint)}"
+        encode = guarded(what, lambda value: self.encode_any(unstructure(value))) if encodes else self._built_in(meant).encode
+        decode = guarded(what, lambda native: structure(native, hint)) if decodes else self._built_in(meant).decode
+        return Form(hint_name(hint), encode, decode, types=(hint,) if isinstance(hint, type) else (object,))

@@ -67,3 +67,17 @@ def checked(name: str, accepts: type[Any], native: type[Any], encode: Function, 
         return decode(value)
 
     return Form(name, checked_encode, checked_decode, frozenset({native}), (accepts,))
+
+
+def guarded(what: str, function: Function) -> Function:
+    """Code of the user, whose errors are faults."""
+
+    def call(value: Any) -> Any:
+        try:
+            return function(value)
+        except Fault:
+            raise
+        except Exception as error:
+            raise Fault(f"{what} raised {type(error).__name__}: {error}") from error
+
+    return call

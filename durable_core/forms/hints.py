@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from durable_core.forms.form import Fault
 
@@ -17,8 +17,6 @@ def hint_name(hint: Any) -> str:
         return "None"
     if isinstance(hint, type) and not get_args(hint):
         return hint.__qualname__.rpartition("<locals>.")[2]
-    if get_origin(hint) is Literal:
-        return repr(hint).removeprefix("typing.")
     return re.sub(r"(?:\w+\.|<locals>\.)+(?=\w)", "", repr(hint)).replace("NoneType", "None")
 
 

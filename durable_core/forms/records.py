@@ -15,7 +15,7 @@ from typing import Any, get_origin
 import attrs
 import msgspec
 
-from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected
+from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, guarded
 from durable_core.forms.hints import field_hints, hint_name, unwrapped
 
 _Step = tuple[str, str, bool, Function]
@@ -25,40 +25,39 @@ _MISSING = object()
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def is_record(cls: Any) -> bool:
-    return isinstance(cls, type) and (_is_typed_dict(cls) or _parameters(cls) is not None)
-
-
-def is_model(cls: Any) -> bool:
-    return isinstance(cls, type) and hasattr(cls, "__pydantic_root_model__")
+def parameters_of(cls: Any) -> dict[str, str | None] | None:
+    """Each field of a class and its name in the constructor, if it has one there; None: this is no class with fields."""
+    if attrs.has(cls):
+        return {field.name: field.alias if field.init else None for field in attrs.fields(cls)}
+    if dataclasses.is_dataclass(cls):
+        return {field.name: field.name if field.init else None for field in dataclasses.fields(cls)}
+    if issubclass(cls, dict) and hasattr(cls, "__required_keys__"):
+        return {key: key for key in cls.__annotations__}
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return {name: name for name in cls._fields}
+    return None
 
 
 def record_form(hint: Any, lookup: Callable[[Any], Form], announce: Callable[[Form], None]) -> Form:
     """``announce`` is given the form before its fields are compiled: a field may be of the same type."""
     cls: Any = get_origin(hint) or hint
-    name, hints, typed_dict = hint_name(hint), field_hints(hint), _is_typed_dict(cls)
-    parameters: dict[str, str | None] = {key: key for key in hints} if typed_dict else _parameters(cls) or {}
+    name, hints, parameters, typed_dict = hint_name(hint), field_hints(hint), parameters_of(cls) or {}, hasattr(cls, "__required_keys__")
     required = _required_keys(cls, hints) if typed_dict else _required_fields(cls, parameters)
+    construct = guarded(name, lambda values: cls(**values))
     encoders: list[_Step] = []
     decoders: list[_Step] = []
     later: list[_Step] = []
 
     def encode(value: Any) -> Any:
         if type(value) is not cls:
-            present = value if typed_dict else _parameters(type(value)) or ()
+            present = value if typed_dict else parameters_of(type(value)) or ()
             if lost := [str(field) for field in present if field not in parameters]:
                 kind = hint_name(type(value))
                 raise Fault(f"expected {name}, got {kind}, of which {', '.join(sorted(lost))} would be lost")
         return _each(encoders, dict.get if typed_dict else getattr, value)
 
     def decode(native: Any) -> Any:
-        values = _each(decoders, dict.get, native)
-        if typed_dict:
-            return values
-        try:
-            made = cls(**values)
-        except Exception as error:
-            raise Fault(f"{name} refuses its fields: {type(error).__name__}: {error}") from error
+        made = construct(_each(decoders, dict.get, native))
         for field, value in _each(later, dict.get, native).items():
             object.__setattr__(made, field, value)
         return made
@@ -72,21 +71,6 @@ def record_form(hint: Any, lookup: Callable[[Any], Form], announce: Callable[[Fo
     return form
 
 
-def _is_typed_dict(cls: type) -> bool:
-    return issubclass(cls, dict) and hasattr(cls, "__required_keys__")
-
-
-def _parameters(cls: Any) -> dict[str, str | None] | None:
-    """Each field and its name in the constructor, if it has one there; None: this is no class with fields."""
-    if attrs.has(cls):
-        return {field.name: field.alias if field.init else None for field in attrs.fields(cls)}
-    if dataclasses.is_dataclass(cls):
-        return {field.name: field.name if field.init else None for field in dataclasses.fields(cls)}
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return {name: name for name in cls._fields}
-    return None
-
-
 def _required_fields(cls: Any, parameters: dict[str, str | None]) -> set[str]:
     needed = {name for name, each in inspect.signature(cls).parameters.items() if each.default is each.empty and each.kind not in _STARRED}
     if strange := needed.difference(filter(None, parameters.values())):
@@ -96,10 +80,8 @@ def _required_fields(cls: Any, parameters: dict[str, str | None]) -> set[str]:
 
 def _required_keys(cls: Any, hints: dict[str, Any]) -> set[str]:
     """Of a TypedDict; where annotations are strings, it knows nothing of the qualifiers in them."""
-    qualifiers = {key: unwrapped(hint)[1] for key, hint in hints.items()}
-    return {
-        key for key, found in qualifiers.items() if "Required" in found or (key in cls.__required_keys__ and "NotRequired" not in found)
-    }
+    qualifiers = {key: unwrapped(hint)[1] | {"Required" if key in cls.__required_keys__ else ""} for key, hint in hints.items()}
+    return {key for key, found in qualifiers.items() if "Required" in found and "NotRequired" not in found}
 
 
 def _each(steps: list[_Step], get: Callable[[Any, str, Any], Any], source: Any) -> dict[str, Any]:
@@ -120,22 +102,15 @@ def _each(steps: list[_Step], get: Callable[[Any, str, Any], Any], source: Any) 
 
 def model_form(cls: Any, encode_any: Function) -> Form:
     """A pydantic model."""
-    name = hint_name(cls)
+    name, dump = hint_name(cls), msgspec.json.Encoder().encode
 
     def encode(value: Any) -> Any:
         if not isinstance(value, cls) or type(value).model_fields.keys() != cls.model_fields.keys():
             raise expected(name, value)
-        try:
-            return encode_any(value.model_dump(mode="json", by_alias=True))  # encode_any: a NaN becomes no null
-        except ValueError as error:
-            raise Fault(f"{name} cannot be dumped: {error}") from error
+        return encode_any(value.model_dump(mode="json", by_alias=True))  # encode_any: a NaN becomes no null
 
     def decode(native: Any) -> Any:
-        try:
-            return cls.model_validate_json(msgspec.json.encode(native), strict=True)
-        except ValueError as error:
-            first = error.errors(include_url=False)[0]  # type: ignore[attr-defined]
-            place = "".join(f".{step}" if isinstance(step, str) else f"[{step}]" for step in first["loc"])
-            raise Fault(f"{name}: {first['msg']}", place) from error
+        return cls.model_validate_json(dump(native), strict=True)
 
-    return Form(name, encode, decode, KINDS if cls.__pydantic_root_model__ else frozenset({dict}), (cls,))
+    kinds = KINDS if cls.__pydantic_root_model__ else frozenset({dict})
+    return Form(name, guarded(name, encode), guarded(name, decode), kinds, (cls,))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from types import NoneType
 from typing import Any
 from uuid import UUID
@@ -100,18 +101,14 @@ def _base64(value: bytes) -> str:
     return b64encode(value).decode("ascii")
 
 
-def _bytes(text: str) -> bytes:
-    return b64decode(text, validate=True)
-
-
 SCALARS: dict[Any, Form] = {
     NoneType: _native(NoneType, "None", type),
     bool: _native(bool, "bool", bool),
     int: _native(int, "int", int),
     float: Form("float", _encode_float, _decode_float, frozenset({float}), (float,)),
     str: _native(str, "str", str.__str__),
-    bytes: written_form(bytes, _base64, _bytes),
-    bytearray: written_form(bytearray, _base64, lambda text: bytearray(_bytes(text))),
+    bytes: written_form(bytes, _base64, partial(b64decode, validate=True)),
+    bytearray: written_form(bytearray, _base64, lambda text: bytearray(b64decode(text, validate=True))),
     Decimal: written_form(Decimal, lambda value: Decimal.__str__(_finite(value)), lambda text: _finite(Decimal(text))),
     UUID: written_form(UUID, UUID.__str__, UUID, (8, "-")),
     datetime: written_form(datetime, datetime.isoformat, datetime.fromisoformat, (10, "T")),

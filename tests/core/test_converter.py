@@ -645,7 +645,7 @@ def test_messages_of_encode_name_type_and_place(hint: Any, value: Any, message: 
     [
         (Order, '{"id":1,"items":[{"name":"a","price":1}]}', "cannot decode Order.items[0].price: expected Decimal, got int (1)"),
         (Order, '{"id":1}', "cannot decode Order.items: it is required, and missing"),
-        (Positive, '{"n":0}', "cannot decode Positive: Positive refuses its fields: ValueError: 'n' must be > 0: 0"),
+        (Positive, '{"n":0}', "cannot decode Positive: Positive raised ValueError: 'n' must be > 0: 0"),
         (dict[int, int], '{"a":1}', "cannot decode dict[int, int]['a']: expected int, got str ('a')"),
         (Circle | Rectangle, "{}", "cannot decode Circle | Rectangle: expected Circle | Rectangle, got dict ({})"),
         (Box[int], '{"content":1,"more":["x"]}', "cannot decode Box[int].more[0]: expected int, got str ('x')"),
@@ -900,10 +900,18 @@ def test_pydantic_models_travel_by_their_own_rules() -> None:
     assert CONVERTER.encode({"m": value}) == f'{{"m":{text}}}'
     assert CONVERTER.decode("[1.5]", root) == root([1.5])
     for hint, native, message in [
-        (model, '{"n":"5"}', "cannot decode Model.n: Model: Input should be a valid integer"),
-        (of(list, model), '[{"n":1,"price":1.5,"at":"x"}]', "cannot decode list[Model][0]."),
-        (model, "{}", "cannot decode Model.n: Model: Field required"),
-        (model, "5", "cannot decode Model: Model: "),
+        (
+            model,
+            '{"n":"5"}',
+            "cannot decode Model: Model raised ValidationError: 1 validation error for Model\nn\n  Input should be a valid integer",
+        ),
+        (
+            of(list, model),
+            '[{"n":1,"price":1.5,"at":"x"}]',
+            "cannot decode list[Model][0]: Model raised ValidationError: 2 validation errors for Model\nprice\n",
+        ),
+        (model, "{}", "cannot decode Model: Model raised ValidationError: 1 validation error for Model\nn\n  Field required"),
+        (model, "5", "cannot decode Model: Model raised ValidationError: "),
     ]:
         with pytest.raises(PayloadError, match=r"^" + re.escape(message)):
             CONVERTER.decode(native, hint)
