@@ -11,9 +11,7 @@ take for itself.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import sys
 import typing
 from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping, Sequence
 from functools import cached_property, partial
@@ -42,16 +40,14 @@ class Parameters:
         self._converter = converter
         self._signature = _positional_signature(function, skip, self._name)
         self._parameters = list(self._signature.parameters.values())
-        star = bool(self._parameters) and self._parameters[-1].kind is _Kind.VAR_POSITIONAL
-        self._fewest = sum(parameter.default is _Kind.empty for parameter in self._parameters) - star
-        self._most = sys.maxsize if star else len(self._parameters)
         self._by_arity: dict[int, Compiled] = {}
+        """What fits the signature, as far as it was called for."""
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str | None, int]:
         """Text and arity. Raises ``ArgumentsError`` if the arguments do not fit the signature, ``PayloadError`` if
         one of them does not fit its type.
         """
-        if kwargs or not self._fewest <= len(args) <= self._most:
+        if kwargs or len(args) not in self._by_arity:
             args = self._bound(args, kwargs)
         if not args:
             return None, 0
@@ -60,8 +56,8 @@ class Parameters:
 
     def decode(self, text: str | None, arity: int) -> tuple[Any, ...]:
         """The positional arguments, without ``self`` and ``ctx``. Raises as ``encode`` does."""
-        if not self._fewest <= arity <= self._most:
-            raise self._misfit(f"it was called with {arity} argument{'s' * (arity != 1)}")
+        if arity not in self._by_arity:
+            self._bound((None,) * arity, {})
         if arity == 0:
             return ()
         if text is None:
@@ -94,9 +90,8 @@ class Parameters:
         names = [self._parameters[min(index, last)].name for index in range(arity)]
         hints = tuple(self._hints.get(name, Any) for name in names)
         hint = hints[0] if arity == 1 else tuple.__class_getitem__(hints)
-        made = compiled(self._converter, hint, f"argument{'s' * (arity > 1)} ({', '.join(names)}) of {self._name}")
-        self._by_arity[arity] = made
-        return made
+        where = f"argument{'s' * (arity > 1)} ({', '.join(names)}) of {self._name}"
+        return self._by_arity.setdefault(arity, compiled(self._converter, hint, where))
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
@@ -142,10 +137,7 @@ def _callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
         __globals__=getattr(function, "__globals__", {}),
         __type_params__=getattr(function, "__type_params__", ()),
     )
-    local: dict[str, Any] = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        with contextlib.suppress(ValueError):  # nothing was assigned to it yet
-            local[name] = cell.cell_contents
+    local = inspect.getclosurevars(function).nonlocals
     return typing.get_type_hints(asked, localns={**asked.__globals__, **local}, include_extras=True)
 
 
@@ -153,13 +145,13 @@ def encode_untyped(args: Sequence[Any], converter: DataConverter, where: str = "
     """Arguments of a call by name, whose signature is unknown here: each by the class of its value."""
     if not args:
         return None, 0
-    whole = args[0] if len(args) == 1 else list(args)
-    return compiled(converter, Any, where).encode(whole), len(args)
+    whole, hint = (args[0], Any) if len(args) == 1 else (list(args), list[Any])
+    return compiled(converter, hint, where).encode(whole), len(args)
 
 
 def decode_untyped(text: str | None, arity: int, converter: DataConverter, where: str = "") -> tuple[Any, ...]:
     """Plain JSON values: arguments of a call whose signature is unknown here."""
     if arity == 0 or text is None:
         return ()
-    whole = compiled(converter, Any, where).decode(text)
+    whole = compiled(converter, Any if arity == 1 else list[Any], where).decode(text)
     return (whole,) if arity == 1 else tuple(whole)

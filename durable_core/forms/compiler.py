@@ -12,7 +12,7 @@ from durable_core.forms.containers import CONTAINERS, container_form, tuple_form
 from durable_core.forms.form import Fault, Form, guarded
 from durable_core.forms.hints import hint_name, plain
 from durable_core.forms.records import model_form, parameters_of, record_form
-from durable_core.forms.scalars import SCALARS, enum_form, literal_form, written_form
+from durable_core.forms.scalars import SCALARS, choice_form, written_form
 from durable_core.forms.unions import union_form
 
 
@@ -95,7 +95,7 @@ class Forms:
         if (scalar := SCALARS.get(types.NoneType if origin in (None, Never, NoReturn) else origin)) is not None:
             return scalar
         if origin is Literal:
-            return literal_form(name, args, self.encode_any)
+            return choice_form(name, args, tuple(map(type, args)), self.encode_any)
         if origin is Union or origin is types.UnionType:
             return union_form(name, [self.form(member) for member in args])
         if origin is tuple and hint is not tuple and args[1:] != (...,):
@@ -108,7 +108,7 @@ class Forms:
         if hasattr(cls, "__pydantic_root_model__"):
             return model_form(cls, self.encode_any)
         if issubclass(cls, enum.Enum):
-            return enum_form(name, cls, self.encode_any)
+            return choice_form(name, list(cls), (cls,), lambda member: self.encode_any(member.value), cls)
         if issubclass(cls, PurePath):
             return written_form(cls, str, cls)
         raise Fault(f"there is no rule for {name}: use a dataclass or an attrs class, or register hooks for it (JsonConverter.cattrs)")

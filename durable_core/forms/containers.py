@@ -15,13 +15,10 @@ import msgspec
 from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, json_key
 from durable_core.forms.hints import hint_name
 
-
-def _as_is(native: Any) -> Any:
-    return native
-
+_NO_SEQUENCE = (str, bytes, bytearray, memoryview)  # though Python says so
 
 CONTAINERS: dict[Any, Function] = {
-    **dict.fromkeys((list, abc.Sequence, abc.MutableSequence, dict, abc.Mapping, abc.MutableMapping), _as_is),
+    **dict.fromkeys((list, abc.Sequence, abc.MutableSequence, dict, abc.Mapping, abc.MutableMapping), lambda native: native),
     **dict.fromkeys((set, abc.MutableSet), set),
     **dict.fromkeys((frozenset, abc.Set), frozenset),
     tuple: tuple,
@@ -31,10 +28,8 @@ CONTAINERS: dict[Any, Function] = {
 
 
 def container_form(name: str, origin: Any, args: tuple[Any, ...], lookup: Callable[[Any], Form]) -> Form:
-    if issubclass(origin, abc.Mapping):
-        key, value = map(lookup, args or (Any, Any))
-        return _mapping_form(name, key, value, origin)
-    return _items_form(name, lookup(args[0] if args else Any), origin)
+    parts = [lookup(arg) for arg in args or (Any, Any)]
+    return _mapping_form(name, parts[0], parts[1], origin) if issubclass(origin, abc.Mapping) else _items_form(name, parts[0], origin)
 
 
 def tuple_form(name: str, elements: Sequence[Form]) -> Form:
@@ -56,7 +51,7 @@ def _items_form(name: str, element: Form, origin: Any) -> Form:
     passes, make, unordered = element.passes, CONTAINERS[origin], issubclass(origin, abc.Set)
 
     def encode(value: Any) -> Any:
-        if isinstance(value, str | bytes | bytearray | memoryview):  # a Sequence to Python
+        if isinstance(value, _NO_SEQUENCE):
             raise expected(name, value)
         if passes and passes.issuperset(map(type, value)):
             made = value if type(value) is list else list(value)

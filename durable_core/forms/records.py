@@ -44,9 +44,6 @@ def record_form(hint: Any, lookup: Callable[[Any], Form], announce: Callable[[Fo
     name, hints, parameters, typed_dict = hint_name(hint), field_hints(hint), parameters_of(cls) or {}, hasattr(cls, "__required_keys__")
     required = _required_keys(cls, hints) if typed_dict else _required_fields(cls, parameters)
     construct = guarded(name, lambda values: cls(**values))
-    encoders: list[_Step] = []
-    decoders: list[_Step] = []
-    later: list[_Step] = []
 
     def encode(value: Any) -> Any:
         if type(value) is not cls:
@@ -65,9 +62,9 @@ def record_form(hint: Any, lookup: Callable[[Any], Form], announce: Callable[[Fo
     form = checked(name, dict if typed_dict else cls, dict, encode, decode)
     announce(form)
     forms = _each([(field, field, True, lookup) for field in parameters], dict.get, {field: hints.get(field, Any) for field in parameters})
-    encoders.extend((field, field, field in required or not typed_dict, forms[field].encode) for field in parameters)
-    for field, parameter in parameters.items():
-        (decoders if parameter else later).append((field, parameter or field, field in required, forms[field].decode))
+    encoders = [(field, field, field in required or not typed_dict, forms[field].encode) for field in parameters]
+    decoders = [(field, target, field in required, forms[field].decode) for field, target in parameters.items() if target]
+    later = [(field, field, field in required, forms[field].decode) for field, target in parameters.items() if not target]
     return form
 
 

@@ -12,14 +12,12 @@ refused.
 
 from __future__ import annotations
 
-import enum
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from functools import partial
 from types import NoneType
 from typing import Any
 from uuid import UUID
@@ -97,18 +95,13 @@ def _finite(value: Decimal) -> Decimal:
     return value
 
 
-def _base64(value: bytes) -> str:
-    return b64encode(value).decode("ascii")
-
-
 SCALARS: dict[Any, Form] = {
     NoneType: _native(NoneType, "None", type),
     bool: _native(bool, "bool", bool),
     int: _native(int, "int", int),
     float: Form("float", _encode_float, _decode_float, frozenset({float}), (float,)),
     str: _native(str, "str", str.__str__),
-    bytes: written_form(bytes, _base64, partial(b64decode, validate=True)),
-    bytearray: written_form(bytearray, _base64, lambda text: bytearray(b64decode(text, validate=True))),
+    bytes: written_form(bytes, lambda value: b64encode(value).decode(), lambda text: b64decode(text, validate=True)),
     Decimal: written_form(Decimal, lambda value: Decimal.__str__(_finite(value)), lambda text: _finite(Decimal(text))),
     UUID: written_form(UUID, UUID.__str__, UUID, (8, "-")),
     datetime: written_form(datetime, datetime.isoformat, datetime.fromisoformat, (10, "T")),
@@ -121,17 +114,10 @@ SCALARS: dict[Any, Form] = {
 # ── what is one of a list ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def literal_form(name: str, values: Sequence[Any], encode_any: Function) -> Form:
-    return _choice_form(name, values, tuple(map(type, values)), encode_any)
-
-
-def enum_form(name: str, kind: type[enum.Enum], encode_any: Function) -> Form:
-    """The class is asked about a value that is no member's: it may be a combination of flags, or known to ``_missing_``."""
-    return _choice_form(name, list(kind), (kind,), lambda member: encode_any(member.value), kind)
-
-
-def _choice_form(name: str, values: Sequence[Any], types: tuple[type, ...], write: Function, read: Function | None = None) -> Form:
-    """Takes what is read back as the same value. ``read`` may know more values than the listed ones."""
+def choice_form(name: str, values: Sequence[Any], types: tuple[type, ...], write: Function, read: Function | None = None) -> Form:
+    """For Literal and Enum. Takes what is read back as the same value; ``read`` may know more than the listed ones: a
+    combination of flags, or what the ``_missing_`` of an Enum class makes of it.
+    """
     natives = list(map(write, values))
     kinds = frozenset(map(type, natives))
     known = {json_key(native): value for native, value in zip(natives, values, strict=True)}

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import NoneType
-from typing import Any, Literal
+from typing import Any
 
-from durable_core.forms.form import KINDS, Fault, Form, expected
+from durable_core.forms.form import KINDS, Fault, Form, Function, expected
 
+_Candidates = Sequence[tuple[Form, Function]]
 _ADVICE = "give the classes a common field with different Literals, or register hooks for the union (JsonConverter.cattrs)"
 
 
@@ -21,19 +22,21 @@ def union_form(name: str, members: Sequence[Form]) -> Form:
     kinds: frozenset[type] = frozenset().union(*(member.kinds for member in members))
     passes: frozenset[type] = frozenset().union(*(member.passes for member in members))
     types = tuple(kind for member in members for kind in member.types)
-    writers: dict[type, Sequence[Form]] = {}
-    readers = {kind: _readers(kind, members) for kind in KINDS}
+    writers: dict[type, _Candidates] = {}
+    readers = {kind: [(member, member.decode) for member in _readers(kind, members)] for kind in KINDS}
 
     def encode(value: Any) -> Any:
         kind = type(value)
-        writer, native = _first(name, writers.get(kind) or writers.setdefault(kind, _writers(kind, members)), "encode", value)
-        for reader in readers.get(type(native), ()):
+        if kind not in writers:
+            writers[kind] = [(member, member.encode) for member in _writers(kind, members)]
+        writer, native = _first(name, writers[kind], value)
+        for reader, _ in readers.get(type(native), ()):
             if reader is not writer and _reads_otherwise(writer, reader, native):
                 raise Fault(f"what {writer.name} writes, {reader.name} could read as something else: {_ADVICE}")
         return native
 
     def decode(native: Any) -> Any:
-        return _first(name, readers.get(type(native), ()), "decode", native)[1]
+        return _first(name, readers.get(type(native), ()), native)[1]
 
     return Form(name, encode, decode, kinds, types, passes)
 
@@ -49,13 +52,13 @@ def _readers(kind: type, members: Sequence[Form]) -> Sequence[Form]:
     return fitting or [member for member in members if kind is int and float in member.kinds]
 
 
-def _first(name: str, members: Sequence[Form], convert: Literal["encode", "decode"], value: Any) -> tuple[Form, Any]:
-    """The first member that takes the value, and what it makes of it. If there is just one, its ``Fault`` says more."""
-    for member in members:
+def _first(name: str, candidates: _Candidates, value: Any) -> tuple[Form, Any]:
+    """The first that takes the value, and what it makes of it. If there is just one, its ``Fault`` says more."""
+    for member, convert in candidates:
         try:
-            return member, getattr(member, convert)(value)
+            return member, convert(value)
         except Fault:
-            if len(members) == 1:
+            if len(candidates) == 1:
                 raise
     raise expected(name, value)
 

@@ -254,7 +254,6 @@ TRAVELS: list[tuple[Any, Any, str | None]] = [
     (str, "é\x00\u2028😀", '"é\\u0000\u2028😀"'),
     (bytes, b"\x00\xff", '"AP8="'),
     (bytes, b"", '""'),
-    (bytearray, bytearray(b"a"), '"YQ=="'),
     (Decimal, Decimal("1.50"), '"1.50"'),
     (Decimal, Decimal("-1E+400"), '"-1E+400"'),
     (UUID, ID, f'"{ID}"'),
