@@ -10,7 +10,7 @@ from typing import Any, Literal, Never, NoReturn, Union, get_args, get_origin
 
 from durable_core.forms.containers import CONTAINERS, container_form, tuple_form
 from durable_core.forms.form import Fault, Form, guarded
-from durable_core.forms.hints import hint_name, plain
+from durable_core.forms.hints import hint_name, unwrapped
 from durable_core.forms.records import model_form, parameters_of, record_form
 from durable_core.forms.scalars import SCALARS, choice_form, written_form
 from durable_core.forms.unions import union_form
@@ -41,15 +41,6 @@ class Forms:
         kind = type(value)
         form = self._by_class.get(kind) or self._by_class.setdefault(kind, self._form_of_class(kind))
         return form.encode(value)
-
-    @property
-    def cattrs(self) -> Any:
-        """The cattrs converter in which users register hooks for types of their own. Forgets what was compiled without them."""
-        with self._lock:
-            self._done.clear()
-            self._by_class.clear()
-            self._cattrs = self._cattrs or self._registry()
-            return self._cattrs
 
     def _form_of_class(self, kind: type) -> Form:
         if kind is object:
@@ -83,7 +74,7 @@ class Forms:
                     self._draft = {}
 
     def _make(self, hint: Any) -> Form:
-        meant = plain(hint)
+        meant, _ = unwrapped(hint)
         if meant is Any or meant is object:
             return self._any
         if self._cattrs and (own := self._hooked(hint, meant)):
@@ -115,19 +106,26 @@ class Forms:
 
     # ── the user's own hooks ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _registry(self) -> Any:
-        """Whatever cattrs knows by itself is replaced in it by our forms, so that a hook which calls
+    @property
+    def cattrs(self) -> Any:
+        """Where users register them: a cattrs converter. Forgets what was compiled without them.
+
+        Whatever cattrs knows by itself is replaced in it by our forms, so that a hook which calls
         ``converter.structure(part, list[int])`` is as strict as the rest.
         """
         from cattrs import Converter  # here, since most programs never need it
 
-        converter = Converter()
-        for kind in (str, bytes, int, float, Path, enum.Enum):  # what it looks up before any predicate is asked
-            converter.register_unstructure_hook(kind, self.encode_any)
-            converter.register_structure_hook(kind, self._structure)
-        converter.register_unstructure_hook_func(lambda _: True, self.encode_any)
-        converter.register_structure_hook_func(lambda hint: hint not in converter._union_struct_registry, self._structure)
-        return converter
+        with self._lock:
+            self._done.clear()
+            self._by_class.clear()
+            if self._cattrs is None:
+                self._cattrs = converter = Converter()
+                for kind in (str, bytes, int, float, Path, enum.Enum):  # what it looks up before any predicate is asked
+                    converter.register_unstructure_hook(kind, self.encode_any)
+                    converter.register_structure_hook(kind, self._structure)
+                converter.register_unstructure_hook_func(lambda _: True, self.encode_any)
+                converter.register_structure_hook_func(lambda hint: hint not in converter._union_struct_registry, self._structure)
+            return self._cattrs
 
     def _structure(self, native: Any, hint: Any) -> Any:
         return self.form(hint).decode(native)

@@ -28,7 +28,7 @@ CONTAINERS: dict[Any, Function] = {
 
 
 def container_form(name: str, origin: Any, args: tuple[Any, ...], lookup: Callable[[Any], Form]) -> Form:
-    parts = [lookup(arg) for arg in args or (Any, Any)]
+    parts = [lookup(arg) for arg in args or (Any, Any) if arg is not ...]
     return _mapping_form(name, parts[0], parts[1], origin) if issubclass(origin, abc.Mapping) else _items_form(name, parts[0], origin)
 
 

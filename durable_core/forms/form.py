@@ -24,9 +24,7 @@ class Fault(Exception):
     on the way out.
     """
 
-    def __init__(self, reason: str, place: str = "") -> None:
-        super().__init__(reason)
-        self.place = place
+    place = ""
 
     def at(self, step: str) -> None:
         self.place = step + self.place

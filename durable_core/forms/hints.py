@@ -20,13 +20,8 @@ def hint_name(hint: Any) -> str:
     return re.sub(r"(?:\w+\.|<locals>\.)+(?=\w)", "", repr(hint)).replace("NoneType", "None")
 
 
-def plain(hint: Any) -> Any:
-    """Without ``Annotated``, ``NewType``, type aliases and qualifiers: what the value is."""
-    return unwrapped(hint)[0]
-
-
 def unwrapped(hint: Any) -> tuple[Any, set[str]]:
-    """The plain hint, and the qualifiers that were around it."""
+    """Without ``Annotated``, ``NewType``, type aliases and qualifiers: what the value is. And which qualifiers there were."""
     qualifiers: set[str] = set()
     while True:
         origin = get_origin(hint)
