@@ -39,7 +39,6 @@ class Parameters:
         self._name = name or getattr(function, "__qualname__", repr(function))
         self._converter = converter
         self._signature = _positional_signature(function, skip, self._name)
-        self._parameters = list(self._signature.parameters.values())
         self._by_arity: dict[int, Compiled] = {}
         """What fits the signature, as far as it was called for."""
 
@@ -86,8 +85,8 @@ class Parameters:
         return ArgumentsError(f"{self._name} takes {signature}: {problem}")
 
     def _compile(self, arity: int) -> Compiled:
-        last = len(self._parameters) - 1  # which may be *args
-        names = [self._parameters[min(index, last)].name for index in range(arity)]
+        declared = list(self._signature.parameters)
+        names = [declared[min(index, len(declared) - 1)] for index in range(arity)]  # the last may be *args
         hints = tuple(self._hints.get(name, Any) for name in names)
         hint = hints[0] if arity == 1 else tuple.__class_getitem__(hints)
         where = f"argument{'s' * (arity > 1)} ({', '.join(names)}) of {self._name}"

@@ -93,13 +93,13 @@ class Forms:
             return tuple_form(name, [self.form(arg) for arg in args])
         if origin in CONTAINERS:
             return container_form(name, origin, args, self.form)
-        cls = origin if isinstance(origin, type) else object
+        cls: Any = origin if isinstance(origin, type) else object
+        if issubclass(cls, enum.Enum):
+            return choice_form(name, list(cls), (cls,), lambda member: self.encode_any(member.value), cls)
         if parameters_of(cls) is not None:
             return record_form(hint, self.form, lambda form: self._draft.update({hint: form}))
         if hasattr(cls, "__pydantic_root_model__"):
             return model_form(cls, self.encode_any)
-        if issubclass(cls, enum.Enum):
-            return choice_form(name, list(cls), (cls,), lambda member: self.encode_any(member.value), cls)
         if issubclass(cls, PurePath):
             return written_form(cls, str, cls)
         raise Fault(f"there is no rule for {name}: use a dataclass or an attrs class, or register hooks for it (JsonConverter.cattrs)")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, json_key
+from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, json_bytes
 from durable_core.forms.hints import hint_name
 
 _NO_SEQUENCE = (str, bytes, bytearray, memoryview)  # though Python says so
@@ -53,11 +53,11 @@ def _items_form(name: str, element: Form, origin: Any) -> Form:
     def encode(value: Any) -> Any:
         if isinstance(value, _NO_SEQUENCE):
             raise expected(name, value)
-        if passes and passes.issuperset(map(type, value)):
-            made = value if type(value) is list else list(value)
-        else:
-            made = _collect(map(element.encode, value), "{…}" if unordered else "[{}]")
-        return sorted(made, key=json_key) if unordered else made
+        plain = passes and passes.issuperset(map(type, value))
+        made = value if plain else _collect(map(element.encode, value), "{…}" if unordered else "[{}]")
+        if unordered:
+            return sorted(made, key=json_bytes)
+        return made if type(made) is list else list(made)
 
     def decode(native: Any) -> Any:
         plain = passes and passes.issuperset(map(type, native))
@@ -89,7 +89,7 @@ def _mapping_form(name: str, key: Form, value: Form, origin: Any) -> Form:
     def encode_key(item: Any) -> str:
         native = key.encode(item)
         if bare:
-            return json_key(native).decode()
+            return json_bytes(native).decode()
         if type(native) is not str:
             kind = hint_name(type(item))
             raise Fault(f"a JSON key is a string, and no hint says how to read back {kind}: annotate it, as in dict[{kind}, …]")

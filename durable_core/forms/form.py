@@ -15,8 +15,8 @@ Function = Callable[[Any], Any]
 KINDS: frozenset[type] = frozenset({NoneType, bool, int, float, str, list, dict})
 """What JSON consists of: the class that a parsed value has is its *kind*."""
 
-json_key = msgspec.json.Encoder().encode
-"""Orders and compares parsed JSON: 1, 1.0, True and "1" are four keys."""
+json_bytes = msgspec.json.Encoder().encode
+"""Of parsed JSON. They order and compare it: of 1, 1.0, True and "1" no two are the same."""
 
 
 class Fault(Exception):

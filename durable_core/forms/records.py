@@ -13,9 +13,8 @@ from collections.abc import Callable
 from typing import Any, get_origin
 
 import attrs
-import msgspec
 
-from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, guarded
+from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, guarded, json_bytes
 from durable_core.forms.hints import field_hints, hint_name, unwrapped
 
 _Step = tuple[str, str, bool, Function]
@@ -31,9 +30,9 @@ def parameters_of(cls: Any) -> dict[str, str | None] | None:
         return {field.name: field.alias if field.init else None for field in attrs.fields(cls)}
     if dataclasses.is_dataclass(cls):
         return {field.name: field.name if field.init else None for field in dataclasses.fields(cls)}
-    if issubclass(cls, dict) and hasattr(cls, "__required_keys__"):
+    if hasattr(cls, "__required_keys__"):  # a TypedDict
         return {key: key for key in cls.__annotations__}
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+    if tuple in cls.__mro__ and hasattr(cls, "_fields"):
         return {name: name for name in cls._fields}
     return None
 
@@ -99,7 +98,7 @@ def _each(steps: list[_Step], get: Callable[[Any, str, Any], Any], source: Any) 
 
 def model_form(cls: Any, encode_any: Function) -> Form:
     """A pydantic model."""
-    name, dump = hint_name(cls), msgspec.json.Encoder().encode
+    name = hint_name(cls)
 
     def encode(value: Any) -> Any:
         if not isinstance(value, cls) or type(value).model_fields.keys() != cls.model_fields.keys():
@@ -107,7 +106,7 @@ def model_form(cls: Any, encode_any: Function) -> Form:
         return encode_any(value.model_dump(mode="json", by_alias=True))  # encode_any: a NaN becomes no null
 
     def decode(native: Any) -> Any:
-        return cls.model_validate_json(dump(native), strict=True)
+        return cls.model_validate_json(json_bytes(native), strict=True)
 
     kinds = KINDS if cls.__pydantic_root_model__ else frozenset({dict})
     return Form(name, guarded(name, encode), guarded(name, decode), kinds, (cls,))

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import msgspec
 
-from durable_core.forms.form import Form, Function, checked, expected, json_key
+from durable_core.forms.form import Form, Function, checked, expected, json_bytes
 
 # ── what JSON has ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -120,7 +120,7 @@ def choice_form(name: str, values: Sequence[Any], types: tuple[type, ...], write
     """
     natives = list(map(write, values))
     kinds = frozenset(map(type, natives))
-    known = {json_key(native): value for native, value in zip(natives, values, strict=True)}
+    known = {json_bytes(native): value for native, value in zip(natives, values, strict=True)}
 
     def encode(value: Any) -> Any:
         if type(value) in types:
@@ -131,7 +131,7 @@ def choice_form(name: str, values: Sequence[Any], types: tuple[type, ...], write
         raise expected(name, value)
 
     def decode(native: Any) -> Any:
-        key = json_key(native)
+        key = json_bytes(native)
         if key in known:
             return known[key]
         if read and type(native) in kinds:
