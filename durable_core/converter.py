@@ -18,16 +18,11 @@ import msgspec
 from attrs import frozen
 
 from durable_core.errors import PayloadError
-from durable_core.forms.form import Fault, Form
+from durable_core.forms.form import Fault
 from durable_core.forms.hints import hint_name
 
 if TYPE_CHECKING:
     from cattrs import Converter
-
-__all__ = ["Compiled", "DataConverter", "JsonConverter", "compiled"]
-
-Encoder = Callable[[Any], str]
-Decoder = Callable[[str], Any]
 
 
 class DataConverter(Protocol):
@@ -46,8 +41,8 @@ class DataConverter(Protocol):
 class Compiled:
     """A converter's two functions for one hint. Their errors begin with the ``where`` they were compiled for."""
 
-    encode: Encoder
-    decode: Decoder
+    encode: Callable[[Any], str]
+    decode: Callable[[str], Any]
 
 
 class JsonConverter:
@@ -62,7 +57,6 @@ class JsonConverter:
         from durable_core.forms.compiler import Forms  # not at import: it needs decimal, pathlib, uuid
 
         self._forms = Forms()
-        self._compiled: dict[Any, Compiled] = {}
 
     @property
     def cattrs(self) -> Converter:
@@ -70,8 +64,7 @@ class JsonConverter:
         built-in rules at any depth. What an unstructure hook returns must be JSON, or something that is encoded
         without a hint. Register before the first payload is converted.
         """
-        self._compiled.clear()
-        return self._forms.cattrs
+        return cast("Converter", self._forms.cattrs)
 
     def encode(self, value: Any, type_hint: Any = Any) -> str:
         return self.compiled(type_hint).encode(value)
@@ -79,127 +72,62 @@ class JsonConverter:
     def decode(self, text: str, type_hint: Any = Any) -> Any:
         return self.compiled(type_hint).decode(text)
 
-    def encoder(self, type_hint: Any) -> Encoder:
-        return self.compiled(type_hint).encode
-
-    def decoder(self, type_hint: Any) -> Decoder:
-        return self.compiled(type_hint).decode
-
     def compiled(self, type_hint: Any, where: str = "") -> Compiled:
-        """What looks at the hint once; without ``where`` it is cached."""
-        try:
-            found = None if where else self._compiled.get(type_hint)
-        except TypeError:  # a hint that cannot be hashed, as Annotated[int, []]
-            return self._compile(type_hint, where)
-        if found is None:
-            found = self._compile(type_hint, where)
-            if not where:
-                self._compiled[type_hint] = found
-        return found
-
-    def _compile(self, type_hint: Any, where: str) -> Compiled:
         try:
             form = self._forms.form(type_hint)
         except Fault as fault:
-            raise _error(where, f"no payload can have the type {hint_name(type_hint)}{fault.place}", fault) from fault.__cause__
-        return Compiled(_encoder(form, where), _decoder(form, where))
+            raise _error(where, f"no payload can have the type {hint_name(type_hint)}", fault) from fault.__cause__
+        to_json, dump, from_json, load = form.encode, msgspec.json.Encoder().encode, form.decode, msgspec.json.Decoder().decode
+
+        def encode(value: Any) -> str:
+            native: Any = None
+            try:
+                native = to_json(value)
+                return dump(native).decode()
+            except (Fault, RecursionError, ValueError) as error:
+                place = _unwritable(native) if isinstance(error, ValueError) else ""
+                raise _error(where, f"cannot encode {form.name}{place}", error) from error.__cause__
+
+        def decode(text: str) -> Any:
+            try:
+                return from_json(load(text))
+            except (Fault, RecursionError, ValueError, msgspec.MsgspecError) as error:
+                raise _error(where, f"cannot decode {form.name}", error) from error.__cause__
+
+        return Compiled(encode, decode)
 
 
-def _encoder(form: Form, where: str) -> Encoder:
-    to_json, dump = form.encode, msgspec.json.Encoder().encode
-
-    def encode(value: Any) -> str:
-        native: Any = None
-        try:
-            native = to_json(value)
-            return dump(native).decode()
-        except Fault as found:
-            fault, cause = found, found.__cause__
-        except RecursionError:
-            fault, cause = Fault("it contains itself, or is nested too deeply"), None
-        except ValueError as error:  # what JSON itself cannot hold
-            fault, cause = _unwritable(native, error), None
-        raise _error(where, f"cannot encode {form.name}{fault.place}", fault) from cause
-
-    return encode
+def _error(where: str, what: str, error: Exception) -> PayloadError:
+    reason = "it contains itself, or is nested too deeply" if isinstance(error, RecursionError) else error
+    return PayloadError(f"{where and f'{where}: '}{what}{getattr(error, 'place', '')}: {reason}")
 
 
-def _decoder(form: Form, where: str) -> Decoder:
-    from_json, load = form.decode, msgspec.json.Decoder().decode
-
-    def decode(text: str) -> Any:
-        try:
-            return from_json(load(text))
-        except Fault as found:
-            fault, cause = found, found.__cause__
-        except RecursionError:
-            fault, cause = Fault("it is nested too deeply"), None
-        except (msgspec.MsgspecError, UnicodeError) as error:
-            fault, cause = Fault(f"the text is not JSON that can be read: {error}"), None
-        raise _error(where, f"cannot decode {form.name}{fault.place}", fault) from cause
-
-    return decode
-
-
-def _error(where: str, what: str, fault: Fault) -> PayloadError:
-    return PayloadError(f"{where}: {what}: {fault.reason}" if where else f"{what}: {fault.reason}")
-
-
-def compiled(converter: DataConverter, type_hint: Any, where: str = "") -> Compiled:
-    """``converter`` for one hint. A converter may have a faster ``compiled(type_hint, where)`` of its own, as
-    ``JsonConverter`` has; that of a subclass which overrides ``encode`` or ``decode`` (to encrypt, say) and not
-    ``compiled`` is left alone: it would pass the override by.
-    """
-    own = _definer(converter, "compiled")
-    if own <= min(_definer(converter, "encode"), _definer(converter, "decode")):
-        return cast(JsonConverter, converter).compiled(type_hint, where)
-    return _adapted(converter, type_hint, where)
-
-
-def _adapted(converter: DataConverter, type_hint: Any, where: str) -> Compiled:
-    name = type(converter).__name__
-
-    def encode(value: Any) -> str:
-        try:
-            text = converter.encode(value, type_hint)
-        except Exception as error:
-            raise _foreign(where, f"{name} cannot encode {hint_name(type_hint)}", error) from error
-        if type(text) is not str:
-            fault = Fault(f"its encode() must return a str, not {type(text).__name__}")
-            raise _error(where, f"{name} cannot encode {hint_name(type_hint)}", fault)
-        return text
-
-    def decode(text: str) -> Any:
-        try:
-            return converter.decode(text, type_hint)
-        except Exception as error:
-            raise _foreign(where, f"{name} cannot decode {hint_name(type_hint)}", error) from error
-
-    return Compiled(encode, decode)
-
-
-def _foreign(where: str, what: str, error: Exception) -> PayloadError:
-    if isinstance(error, PayloadError):
-        return PayloadError(f"{where}: {error}" if where else str(error))
-    return _error(where, what, Fault(f"{type(error).__name__}: {error}"))
-
-
-def _definer(converter: DataConverter, method: str) -> int:
-    """How far up the class hierarchy a method is defined; a missing one is further up than all."""
-    order = type(converter).__mro__
-    return next((distance for distance, base in enumerate(order) if method in vars(base)), len(order))
-
-
-def _unwritable(native: Any, error: ValueError) -> Fault:
-    """Where JSON cannot hold what a form made, and why: a lone surrogate, or an int with more digits than Python
-    writes.
-    """
-    parts = native.items() if isinstance(native, dict) else enumerate(native) if isinstance(native, list | tuple) else ()
-    for step, part in parts:
+def _unwritable(native: Any) -> str:
+    """The place in parsed JSON of what cannot be written: a lone surrogate, an int with more digits than Python writes."""
+    for step, part in native.items() if isinstance(native, dict) else enumerate(native) if isinstance(native, list) else ():
         try:
             msgspec.json.encode(part)
         except ValueError:
-            fault = _unwritable(part, error)
-            fault.at(f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]")
-            return fault
-    return Fault("the text has a lone surrogate, which is no character" if isinstance(error, UnicodeError) else str(error))
+            return (f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]") + _unwritable(part)
+    return ""
+
+
+def compiled(converter: DataConverter, type_hint: Any, where: str = "") -> Compiled:
+    """``converter`` for one hint."""
+    if type(converter) is JsonConverter:
+        return converter.compiled(type_hint, where)
+
+    def guarded(convert: Callable[[Any, Any], Any], verb: str) -> Callable[[Any], Any]:
+        def converted(argument: Any) -> Any:
+            try:
+                made = convert(argument, type_hint)
+                if verb == "encode" and type(made) is not str:
+                    raise TypeError(f"a payload is a str, not {type(made).__name__}")
+                return made
+            except Exception as error:
+                what = f"{type(converter).__name__} cannot {verb} {hint_name(type_hint)}: {type(error).__name__}: "
+                raise PayloadError(f"{where and f'{where}: '}{'' if isinstance(error, PayloadError) else what}{error}") from error
+
+        return converted
+
+    return Compiled(guarded(converter.encode, "encode"), guarded(converter.decode, "decode"))

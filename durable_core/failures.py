@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec.structs import replace
 
 from durable_core.errors import FailureDetails, TaskFailedError, qualified_name
-
-__all__ = ["describe"]
-
-T = TypeVar("T")
 
 _DEPTH_MAX = 10
 _MEMBERS_MAX = 100
@@ -43,37 +39,29 @@ class _Description:
     """One call of ``describe``: members and characters are counted over the whole tree, or nested groups would multiply."""
 
     def __init__(self) -> None:
-        self._members_left = _MEMBERS_MAX
+        self._members_left = iter(range(_MEMBERS_MAX))
         self._chars_left = _CHARS_MAX
 
     def of(self, exception: BaseException, depth: int, above: frozenset[int]) -> FailureDetails:
         above |= {id(exception)}
-        members: list[FailureDetails] = []
         parts = exception.exceptions if isinstance(exception, BaseExceptionGroup) else ()
-        for part in parts if depth > 1 else ():
-            if self._members_left and id(part) not in above:
-                self._members_left -= 1
-                members.append(self.of(part, depth - 1, above))
+        described = zip(parts if depth > 1 else (), self._members_left, strict=False)
         return FailureDetails(
             type=qualified_name(type(exception)),
             message=_safely(lambda: self._text(str(exception)), "(its __str__ failed)"),
             stack=_safely(lambda: self._text(_stack(exception)), ""),
+            members=tuple(self.of(part, depth - 1, above) for part, _ in described),
             inner=self._inner(exception, depth - 1, above),
             properties=_safely(lambda: self._properties(exception), {}),
             non_retriable=_safely(lambda: bool(getattr(exception, "non_retriable", False)), False),
-            members=tuple(members),
             member_count=len(parts),
         )
 
     def _inner(self, exception: BaseException, depth: int, above: frozenset[int]) -> FailureDetails | None:
         if isinstance(exception, TaskFailedError):
             return _cut(exception.details, depth)
-        cause = exception.__cause__
-        if cause is None and not exception.__suppress_context__:
-            cause = exception.__context__
-        if cause is None or depth <= 0 or id(cause) in above:
-            return None
-        return self.of(cause, depth, above)
+        cause = exception.__cause__ if exception.__suppress_context__ else exception.__context__
+        return None if cause is None or depth <= 0 or id(cause) in above else self.of(cause, depth, above)
 
     def _properties(self, exception: BaseException) -> dict[str, str]:
         offered: Any = getattr(exception, "failure_properties", None)
@@ -93,8 +81,7 @@ def _cut(details: FailureDetails, depth: int) -> FailureDetails | None:
     if depth <= 0:
         return None
     inner = details.inner and _cut(details.inner, depth - 1)
-    members = [_cut(member, depth - 1) for member in details.members]
-    return replace(details, inner=inner, members=tuple(member for member in members if member is not None))
+    return replace(details, inner=inner, members=tuple(cut for member in details.members if (cut := _cut(member, depth - 1))))
 
 
 def _stack(exception: BaseException) -> str:
@@ -103,7 +90,7 @@ def _stack(exception: BaseException) -> str:
     return "".join(traceback.StackSummary.extract(iter(frames[-_FRAMES_MAX:])).format())
 
 
-def _safely(make: Callable[[], T], otherwise: T) -> T:
+def _safely(make: Callable[[], Any], otherwise: Any) -> Any:
     try:
         return make()
     except Exception:

@@ -12,18 +12,17 @@ take for itself.
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from functools import cached_property
+import typing
+from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping, Sequence
+from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any, get_args, get_origin
 
-import msgspec
-
 from durable_core.converter import Compiled, DataConverter, compiled
-from durable_core.errors import ArgumentsError, PayloadError, RegistrationError
-from durable_core.forms.callables import CALL_OPTIONS, callable_hints, positional_signature
+from durable_core.errors import ArgumentsError, RegistrationError
 
-__all__ = ["CALL_OPTIONS", "Parameters", "decode_untyped", "encode_untyped"]
+CALL_OPTIONS = frozenset({"instance_id", "retry", "return_type", "start_at", "tags", "timeout"})
+"""What ``call_activity`` and its like take for themselves."""
 
 _Kind = inspect.Parameter
 
@@ -39,47 +38,31 @@ class Parameters:
         self._function = function
         self._name = name or getattr(function, "__qualname__", repr(function))
         self._converter = converter
-        self._signature = positional_signature(function, skip, self._name)
-        parameters = list(self._signature.parameters.values())
-        self._positional = [parameter for parameter in parameters if parameter.kind is not _Kind.VAR_POSITIONAL]
-        self._extra = next((parameter for parameter in parameters if parameter.kind is _Kind.VAR_POSITIONAL), None)
-        self._fewest = sum(parameter.default is _Kind.empty for parameter in self._positional)
-        self._most = sys.maxsize if self._extra else len(self._positional)
+        self._signature = _positional_signature(function, skip, self._name)
         self._by_arity: dict[int, Compiled] = {}
+        """What fits the signature, as far as it was called for."""
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str | None, int]:
         """Text and arity. Raises ``ArgumentsError`` if the arguments do not fit the signature, ``PayloadError`` if
         one of them does not fit its type.
         """
-        if kwargs or not self._fewest <= len(args) <= self._most:
+        if kwargs or len(args) not in self._by_arity:
             args = self._bound(args, kwargs)
-        if len(args) == 1:
-            return self._first.encode(args[0]), 1
         if not args:
             return None, 0
-        try:
-            return self._several(len(args)).encode(args), len(args)
-        except PayloadError:
-            for index, value in enumerate(args):
-                self._single(index).encode(value)  # raises, and names the argument
-            raise
+        whole = self._by_arity.get(len(args)) or self._compile(len(args))
+        return whole.encode(args[0] if len(args) == 1 else args), len(args)
 
     def decode(self, text: str | None, arity: int) -> tuple[Any, ...]:
         """The positional arguments, without ``self`` and ``ctx``. Raises as ``encode`` does."""
-        if not self._fewest <= arity <= self._most:
-            raise self._misfit(_called_with(arity))
+        if arity not in self._by_arity:
+            self._bound((None,) * arity, {})
         if arity == 0:
             return ()
         if text is None:
             raise self._misfit("its input is missing")
-        if arity == 1:
-            return (self._first.decode(text),)
-        try:
-            return tuple(self._several(arity).decode(text))
-        except PayloadError:
-            for index, part in enumerate(_parts(text)):
-                self._single(index).decode(part)
-            raise
+        whole = self._by_arity.get(arity) or self._compile(arity)
+        return (whole.decode(text),) if arity == 1 else tuple(whole.decode(text))
 
     @property
     def return_hint(self) -> Any:
@@ -87,60 +70,32 @@ class Parameters:
         hint = self._hints.get("return", Any)
         return get_args(hint)[-1] if get_origin(hint) in (Awaitable, Coroutine) else hint
 
-    # ── binding ───────────────────────────────────────────────────────────────────────────────────────────────
-
     def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
         """Keywords put in their positions, gaps before them filled with defaults."""
-        if len(args) > self._most:
-            raise self._misfit(_called_with(len(args)))
-        positions = {each.name: index for index, each in enumerate(self._positional) if each.kind is not _Kind.POSITIONAL_ONLY}
-        for keyword in kwargs:
-            if keyword not in positions:
-                raise self._misfit(f"it has no parameter that can be given as {keyword}=")
-            if positions[keyword] < len(args):
-                raise self._misfit(f"{keyword!r} was given twice")
-        last = max((positions[keyword] + 1 for keyword in kwargs), default=0)
-        filled = list(args)
-        for parameter in self._positional[len(args) : max(last, self._fewest)]:
-            value = kwargs.get(parameter.name, parameter.default)
-            if value is _Kind.empty:
-                raise self._misfit(f"the argument {parameter.name!r} is missing")
-            filled.append(value)
-        return tuple(filled)
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise self._misfit(str(error)) from None
+        if bound.kwargs:  # there is a gap before them
+            bound.apply_defaults()
+        return bound.args
 
     def _misfit(self, problem: str) -> ArgumentsError:
         signature = str(self._signature).replace("'", "")  # the quotes around hints that are strings
         return ArgumentsError(f"{self._name} takes {signature}: {problem}")
 
-    # ── hints ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    @cached_property
-    def _first(self) -> Compiled:
-        return self._single(0)
-
-    def _single(self, index: int) -> Compiled:
-        parameter = self._parameter(index)
-        return compiled(self._converter, self._hint(index), f"argument {index + 1} ({parameter.name}) of {self._name}")
-
-    def _several(self, arity: int) -> Compiled:
-        found = self._by_arity.get(arity)
-        if found is None:
-            hint: Any = tuple.__class_getitem__(tuple(self._hint(index) for index in range(arity)))
-            found = self._by_arity[arity] = compiled(self._converter, hint, f"the arguments of {self._name}")
-        return found
-
-    def _hint(self, index: int) -> Any:
-        return self._hints.get(self._parameter(index).name, Any)
-
-    def _parameter(self, index: int) -> inspect.Parameter:
-        if index >= len(self._positional) and self._extra is not None:
-            return self._extra
-        return self._positional[index]
+    def _compile(self, arity: int) -> Compiled:
+        declared = list(self._signature.parameters)
+        names = [declared[min(index, len(declared) - 1)] for index in range(arity)]  # the last may be *args
+        hints = tuple(self._hints.get(name, Any) for name in names)
+        hint = hints[0] if arity == 1 else tuple.__class_getitem__(hints)
+        where = f"argument{'s' * (arity > 1)} ({', '.join(names)}) of {self._name}"
+        return self._by_arity.setdefault(arity, compiled(self._converter, hint, where))
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
         try:
-            return callable_hints(self._function, {*self._signature.parameters, "return"})
+            return _callable_hints(self._function, {*self._signature.parameters, "return"})
         except Exception as error:
             raise RegistrationError(
                 f"the type hints of {self._name} cannot be resolved: {error}. They are needed at run time: "
@@ -148,36 +103,54 @@ class Parameters:
             ) from error
 
 
-def _called_with(count: int) -> str:
-    return f"it was called with {count} argument{'s' * (count != 1)}"
-
-
-def _parts(text: str) -> list[str]:
-    """The elements of a JSON array, as texts; none if it is no array (a converter that encrypts)."""
+def _positional_signature(function: Callable[..., Any], skip: int, name: str) -> inspect.Signature:
+    """Without the first ``skip`` parameters. Raises ``RegistrationError`` for one whose arguments cannot travel by position."""
     try:
-        return [bytes(part).decode() for part in msgspec.json.decode(text, type=list[msgspec.Raw])]
-    except (msgspec.MsgspecError, TypeError):
-        return []
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise RegistrationError(f"{name} cannot be registered: {error}") from error
+    parameters = list(signature.parameters.values())
+    refusal = ""
+    if sum(parameter.kind in (_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD) for parameter in parameters[:skip]) < skip:
+        refusal = f"it must begin with {skip} positional parameter{'s' * (skip != 1)} for the engine (self, ctx)"
+    for parameter in parameters[skip:]:
+        if parameter.kind in (_Kind.KEYWORD_ONLY, _Kind.VAR_KEYWORD):
+            refusal = f"arguments travel by position, but {str(parameter)!r} is given by keyword only"
+        elif parameter.name in CALL_OPTIONS:
+            refusal = f"its parameter {parameter.name!r} has the name of an option of calls; rename it"
+    if refusal:
+        raise RegistrationError(f"{name} cannot be registered: {refusal}")
+    return signature.replace(parameters=parameters[skip:])
+
+
+def _callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
+    """Only ``names``: the hint of ``ctx`` may well be imported under TYPE_CHECKING alone. Classes local to another
+    function are found if the body uses them.
+    """
+    while isinstance(function, partial):
+        function = function.func
+    function = inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
+    function = getattr(function, "__func__", function)
+    asked = SimpleNamespace(
+        __annotations__={name: hint for name, hint in function.__annotations__.items() if name in names},
+        __globals__=getattr(function, "__globals__", {}),
+        __type_params__=getattr(function, "__type_params__", ()),
+    )
+    local = inspect.getclosurevars(function).nonlocals
+    return typing.get_type_hints(asked, localns={**asked.__globals__, **local}, include_extras=True)
 
 
 def encode_untyped(args: Sequence[Any], converter: DataConverter, where: str = "") -> tuple[str | None, int]:
     """Arguments of a call by name, whose signature is unknown here: each by the class of its value."""
     if not args:
         return None, 0
-    if len(args) == 1:
-        return compiled(converter, Any, where).encode(args[0]), 1
-    try:
-        return compiled(converter, list[Any], where).encode(list(args)), len(args)
-    except PayloadError:
-        for number, value in enumerate(args, 1):
-            compiled(converter, Any, f"argument {number} of {where}").encode(value)  # raises, and names the argument
-        raise
+    whole, hint = (args[0], Any) if len(args) == 1 else (list(args), list[Any])
+    return compiled(converter, hint, where).encode(whole), len(args)
 
 
 def decode_untyped(text: str | None, arity: int, converter: DataConverter, where: str = "") -> tuple[Any, ...]:
     """Plain JSON values: arguments of a call whose signature is unknown here."""
     if arity == 0 or text is None:
         return ()
-    if arity == 1:
-        return (compiled(converter, Any, where).decode(text),)
-    return tuple(compiled(converter, list[Any], where).decode(text))
+    whole = compiled(converter, Any if arity == 1 else list[Any], where).decode(text)
+    return (whole,) if arity == 1 else tuple(whole)

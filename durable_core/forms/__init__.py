@@ -2,19 +2,13 @@
 
     form.py        ``Form``: one type hint, compiled; ``Fault``: what was wrong, and where
     hints.py       type hints taken apart: names, type variables, annotations of classes
-    scalars.py     int, str, … and what travels as a string: Decimal, datetime, UUID, bytes, Path
-    choices.py     Enum and Literal
+    scalars.py     int, str, …; what travels as a string: Decimal, datetime, UUID, bytes, Path; Enum and Literal
     containers.py  list, tuple, set, dict
-    records.py     attrs classes, dataclasses, NamedTuple, TypedDict
-    models.py      pydantic models
+    records.py     attrs classes, dataclasses, NamedTuple, TypedDict, pydantic models
     unions.py      unions, and why some are refused
-    disambiguation.py  which class of a union an object is of
-    hooks.py       the user's own hooks, in a cattrs converter
-    callables.py   signatures and hints of functions, for ``parameters.py``
     compiler.py    ``Forms``: hint -> form, compiled once; asks the others, and the user's cattrs hooks first
 
 Encoding and decoding of one kind of type stand next to each other, because each must accept exactly what the other
 makes. cattrs by itself does not do: it encodes by the class of the value, whatever the hint says, and knows no place
-to name in an error. It is used for what it is good at: it holds the user's hooks for types of their own, and tells
-the classes of a union apart.
+to name in an error. It is used for what it is good at: it holds the user's hooks for types of their own.
 """

@@ -5,16 +5,18 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable
 from types import NoneType
-from typing import Any, Literal
+from typing import Any
 
+import msgspec
 from attrs import frozen
 
-__all__ = ["ALL_KINDS", "KINDS", "Fault", "Form", "JsonKind", "checked", "expected"]
+Function = Callable[[Any], Any]
 
-JsonKind = Literal["null", "bool", "int", "float", "str", "list", "dict"]
-KINDS: dict[type, JsonKind] = {NoneType: "null", bool: "bool", int: "int", float: "float", str: "str", list: "list", dict: "dict"}
-"""What JSON consists of: the class that a parsed value has, and its kind."""
-ALL_KINDS: frozenset[JsonKind] = frozenset(KINDS.values())
+KINDS: frozenset[type] = frozenset({NoneType, bool, int, float, str, list, dict})
+"""What JSON consists of: the class that a parsed value has is its *kind*."""
+
+json_bytes = msgspec.json.Encoder().encode
+"""Of parsed JSON. They order and compare it: of 1, 1.0, True and "1" no two are the same."""
 
 
 class Fault(Exception):
@@ -22,21 +24,15 @@ class Fault(Exception):
     on the way out.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.place = ""
+    place = ""
 
     def at(self, step: str) -> None:
         self.place = step + self.place
 
 
 def expected(what: str, value: Any) -> Fault:
-    return Fault(f"expected {what}, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    return "None" if value is None else f"{type(value).__qualname__} ({reprlib.repr(value)})"
+    shown = "None" if value is None else f"{type(value).__qualname__} ({reprlib.repr(value)})"
+    return Fault(f"expected {what}, got {shown}")
 
 
 @frozen
@@ -45,24 +41,17 @@ class Form:
 
     The rest serves containers and unions. ``kinds``: what ``encode`` may make. ``types``: the classes of the values
     it takes. ``passes``: classes whose values are their own JSON both ways, so that a list of them needs no copy.
-    ``choices``: all that ``encode`` ever makes, if that is a short list. ``distinct``: makes strings that no other
-    distinct form can read. ``record``: the hint, if it is a class with fields.
     """
 
     name: str
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
-    kinds: frozenset[JsonKind] = ALL_KINDS
+    encode: Function
+    decode: Function
+    kinds: frozenset[type] = KINDS
     types: tuple[type, ...] = (object,)
     passes: frozenset[type] = frozenset()
-    choices: tuple[Any, ...] | None = None
-    distinct: bool = False
-    record: Any = None
 
 
-def checked(
-    name: str, accepts: type[Any], native: type[Any], encode: Callable[[Any], Any], decode: Callable[[Any], Any], **facts: Any
-) -> Form:
+def checked(name: str, accepts: type[Any], native: type[Any], encode: Function, decode: Function) -> Form:
     """A form for instances of ``accepts`` that become JSON of the class ``native``; both functions get nothing else."""
 
     def checked_encode(value: Any) -> Any:
@@ -75,4 +64,18 @@ def checked(
             raise expected(name, value)
         return decode(value)
 
-    return Form(name, checked_encode, checked_decode, frozenset({KINDS[native]}), (accepts,), **facts)
+    return Form(name, checked_encode, checked_decode, frozenset({native}), (accepts,))
+
+
+def guarded(what: str, function: Function) -> Function:
+    """Code of the user, whose errors are faults."""
+
+    def call(value: Any) -> Any:
+        try:
+            return function(value)
+        except Fault:
+            raise
+        except Exception as error:
+            raise Fault(f"{what} raised {type(error).__name__}: {error}") from error
+
+    return call

@@ -1,102 +1,93 @@
-"""Values with named fields: attrs classes, dataclasses, NamedTuples, TypedDicts. All are JSON objects.
+"""Values with named fields: attrs classes, dataclasses, NamedTuples, TypedDicts, pydantic models. All are JSON objects.
 
 So that code of two versions can work on one hub, unknown keys are ignored when reading and missing ones take their
 default. Nothing is dropped when writing: an instance of a subclass that has fields of its own is refused, and so is a
-key that a TypedDict does not have.
+key that a TypedDict does not have. Pydantic models go by their own rules, in strict mode.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable
 from typing import Any, get_origin
 
 import attrs
 
-from durable_core.forms.form import Fault, Form, checked
-from durable_core.forms.hints import field_hints, hint_name, is_required
+from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, guarded, json_bytes
+from durable_core.forms.hints import field_hints, hint_name, unwrapped
 
-__all__ = ["Field", "fields_of", "is_record", "record_form"]
-
-Function = Callable[[Any], Any]
-Step = tuple[str, bool, Function]
-"""A field, whether it must be there, and what is done with it."""
+_Step = tuple[str, str, bool, Function]
+"""A part of a value: its name there, its name in what is made of it, whether it must be there, and what is done with it."""
 
 _MISSING = object()
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-@attrs.frozen
-class Field:
-    """``parameter`` is its name in the constructor; None: it is set afterwards (``init=False``)."""
-
-    name: str
-    parameter: str | None
-    required: bool
-
-
-def fields_of(cls: Any, hints: dict[str, Any]) -> Iterator[Field]:
+def parameters_of(cls: Any) -> dict[str, str | None] | None:
+    """Each field of a class and its name in the constructor, if it has one there; None: this is no class with fields."""
     if attrs.has(cls):
-        for field in attrs.fields(cls):
-            yield Field(field.name, field.alias if field.init else None, field.init and field.default is attrs.NOTHING)
-    elif dataclasses.is_dataclass(cls):
-        for item in dataclasses.fields(cls):
-            bare = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-            yield Field(item.name, item.name if item.init else None, item.init and bare)
-    elif _is_typed_dict(cls):
-        for key, hint in hints.items():
-            yield Field(key, key, is_required(hint, key in cls.__required_keys__))
-    else:
-        for name in cls._fields:
-            yield Field(name, name, name not in cls._field_defaults)
-
-
-def is_record(cls: Any) -> bool:
-    if not isinstance(cls, type):
-        return False
-    return attrs.has(cls) or dataclasses.is_dataclass(cls) or _is_typed_dict(cls) or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
-
-
-def _is_typed_dict(cls: Any) -> bool:
-    return issubclass(cls, dict) and hasattr(cls, "__required_keys__")
+        return {field.name: field.alias if field.init else None for field in attrs.fields(cls)}
+    if dataclasses.is_dataclass(cls):
+        return {field.name: field.name if field.init else None for field in dataclasses.fields(cls)}
+    if hasattr(cls, "__required_keys__"):  # a TypedDict
+        return {key: key for key in cls.__annotations__}
+    if tuple in cls.__mro__ and hasattr(cls, "_fields"):
+        return {name: name for name in cls._fields}
+    return None
 
 
 def record_form(hint: Any, lookup: Callable[[Any], Form], announce: Callable[[Form], None]) -> Form:
     """``announce`` is given the form before its fields are compiled: a field may be of the same type."""
     cls: Any = get_origin(hint) or hint
-    name, hints, typed_dict = hint_name(hint), field_hints(hint), _is_typed_dict(cls)
-    fields = list(fields_of(cls, hints))
-    renamed = [field for field in fields if field.parameter != field.name]
-    encoders: list[Step] = []
-    decoders: list[Step] = []
+    name, hints, parameters, typed_dict = hint_name(hint), field_hints(hint), parameters_of(cls) or {}, hasattr(cls, "__required_keys__")
+    required = _required_keys(cls, hints) if typed_dict else _required_fields(cls, parameters)
+    construct = guarded(name, lambda values: cls(**values))
 
     def encode(value: Any) -> Any:
         if type(value) is not cls:
-            present = value if typed_dict else [field.name for field in fields_of(type(value), {})]
-            _refuse_loss(name, value, set(present).difference(field.name for field in fields))
+            present = value if typed_dict else parameters_of(type(value)) or ()
+            if lost := [str(field) for field in present if field not in parameters]:
+                kind = hint_name(type(value))
+                raise Fault(f"expected {name}, got {kind}, of which {', '.join(sorted(lost))} would be lost")
         return _each(encoders, dict.get if typed_dict else getattr, value)
 
     def decode(native: Any) -> Any:
-        values = _each(decoders, dict.get, native)
-        return values if typed_dict else _construct(name, cls, renamed, values)
+        made = construct(_each(decoders, dict.get, native))
+        for field, value in _each(later, dict.get, native).items():
+            object.__setattr__(made, field, value)
+        return made
 
-    form = checked(name, dict if typed_dict else cls, dict, encode, decode, record=None if typed_dict else hint)
+    form = checked(name, dict if typed_dict else cls, dict, encode, decode)
     announce(form)
-    _refuse_init_vars(cls, hints)
-    for field in fields:
-        compiled = _compile(field.name, hints.get(field.name, Any), lookup)
-        encoders.append((field.name, field.required or not typed_dict, compiled.encode))
-        decoders.append((field.name, field.required, compiled.decode))
+    forms = _each([(field, field, True, lookup) for field in parameters], dict.get, {field: hints.get(field, Any) for field in parameters})
+    encoders = [(field, field, field in required or not typed_dict, forms[field].encode) for field in parameters]
+    decoders = [(field, target, field in required, forms[field].decode) for field, target in parameters.items() if target]
+    later = [(field, field, field in required, forms[field].decode) for field, target in parameters.items() if not target]
     return form
 
 
-def _each(steps: list[Step], get: Callable[[Any, str, Any], Any], source: Any) -> dict[str, Any]:
+def _required_fields(cls: Any, parameters: dict[str, str | None]) -> set[str]:
+    needed = {name for name, each in inspect.signature(cls).parameters.items() if each.default is each.empty and each.kind not in _STARRED}
+    if strange := needed.difference(filter(None, parameters.values())):
+        raise Fault(f"its constructor needs {', '.join(sorted(strange))}, which no field keeps, so the value cannot be made again")
+    return {field for field, parameter in parameters.items() if parameter in needed}
+
+
+def _required_keys(cls: Any, hints: dict[str, Any]) -> set[str]:
+    """Of a TypedDict; where annotations are strings, it knows nothing of the qualifiers in them."""
+    qualifiers = {key: unwrapped(hint)[1] | {"Required" if key in cls.__required_keys__ else ""} for key, hint in hints.items()}
+    return {key for key, found in qualifiers.items() if "Required" in found and "NotRequired" not in found}
+
+
+def _each(steps: list[_Step], get: Callable[[Any, str, Any], Any], source: Any) -> dict[str, Any]:
     made: dict[str, Any] = {}
     name = ""
     try:
-        for name, required, function in steps:
+        for name, target, required, function in steps:
             found = get(source, name, _MISSING)
             if found is not _MISSING:
-                made[name] = function(found)
+                made[target] = function(found)
             elif required:
                 raise Fault("it is required, and missing")
     except Fault as fault:
@@ -105,34 +96,17 @@ def _each(steps: list[Step], get: Callable[[Any, str, Any], Any], source: Any) -
     return made
 
 
-def _construct(name: str, cls: Any, renamed: list[Field], values: dict[str, Any]) -> Any:
-    moved = [(field, values.pop(field.name)) for field in renamed if field.name in values]
-    values.update((field.parameter, value) for field, value in moved if field.parameter is not None)
-    try:
-        made = cls(**values)
-    except Exception as error:
-        raise Fault(f"{name} refuses its fields: {type(error).__name__}: {error}") from error
-    for field, value in moved:
-        if field.parameter is None:
-            object.__setattr__(made, field.name, value)
-    return made
+def model_form(cls: Any, encode_any: Function) -> Form:
+    """A pydantic model."""
+    name = hint_name(cls)
 
+    def encode(value: Any) -> Any:
+        if not isinstance(value, cls) or type(value).model_fields.keys() != cls.model_fields.keys():
+            raise expected(name, value)
+        return encode_any(value.model_dump(mode="json", by_alias=True))  # encode_any: a NaN becomes no null
 
-def _compile(name: str, hint: Any, lookup: Callable[[Any], Form]) -> Form:
-    try:
-        return lookup(hint)
-    except Fault as fault:
-        fault.at(f".{name}")
-        raise
+    def decode(native: Any) -> Any:
+        return cls.model_validate_json(json_bytes(native), strict=True)
 
-
-def _refuse_init_vars(cls: Any, hints: dict[str, Any]) -> None:
-    for name, hint in hints.items():
-        if isinstance(hint, dataclasses.InitVar) and cls.__dataclass_fields__[name].default is dataclasses.MISSING:
-            raise Fault(f"its InitVar {name!r} is not kept in the value, so the value cannot be made again: give it a default")
-
-
-def _refuse_loss(name: str, value: Any, lost: set[str]) -> None:
-    if lost:
-        kind = hint_name(type(value))
-        raise Fault(f"expected {name}, got {kind}, of which {', '.join(sorted(map(str, lost)))} would be lost")
+    kinds = KINDS if cls.__pydantic_root_model__ else frozenset({dict})
+    return Form(name, guarded(name, encode), guarded(name, decode), kinds, (cls,))

@@ -1,4 +1,5 @@
-"""Single values: those that JSON has, and those that travel as a string.
+"""Single values: those that JSON has, those that travel as a string, and those of a list (Enum members, which travel
+as their value, and Literal).
 
 Nothing is converted on the quiet: "5" is no int, 5.7 is no int, True is no 1. Only an int is taken for a float, as
 type checkers take it, and becomes one. An instance of a subclass is taken where its class alone is lost (an IntEnum
@@ -11,26 +12,24 @@ refused.
 
 from __future__ import annotations
 
-import binascii
 import math
-from collections.abc import Callable
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from pathlib import PurePath
 from types import NoneType
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from durable_core.forms.form import KINDS, Form, checked, expected
-
-__all__ = ["SCALARS", "path_form"]
+from durable_core.forms.form import Form, Function, checked, expected, json_bytes
 
 # ── what JSON has ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _native(kind: type, name: str, plain: Callable[[Any], Any]) -> Form:
+def _native(kind: type, name: str, plain: Function) -> Form:
     """``plain`` makes an instance of the class of one of a subclass."""
 
     def encode(value: Any) -> Any:
@@ -45,37 +44,35 @@ def _native(kind: type, name: str, plain: Callable[[Any], Any]) -> Form:
             return native
         raise expected(name, native)
 
-    return Form(name, encode, decode, frozenset({KINDS[kind]}), (kind,), frozenset({kind}))
+    return Form(name, encode, decode, frozenset({kind}), (kind,), frozenset({kind}))
 
 
 def _encode_float(value: Any) -> float:
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, float):
-        raise expected("a finite float", value)
-    made = _decode_float(value)
-    if made != value:
-        raise expected("a float, or an int that a float can hold exactly", value)
-    return made
+    made = value if type(value) is float else _decode_float(value)
+    if math.isfinite(made) and made == value:
+        return made
+    raise expected("a finite float, or an int that is equal to one", value)
 
 
 def _decode_float(native: Any) -> float:
-    if type(native) is float:
-        return native
+    if isinstance(native, float):
+        return float(native)
     if isinstance(native, int) and type(native) is not bool:
-        try:
+        with suppress(OverflowError):
             return float(native)
-        except OverflowError:
-            raise expected("a number within the range of float", native) from None
     raise expected("float", native)
 
 
 # ── what travels as a string ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _written(kind: type, write: Callable[[Any], str], read: Callable[[str], Any], *, distinct: bool = True) -> Form:
-    """``read`` must undo ``write`` exactly. An instance of a subclass is taken if what is read back equals it."""
-    name = kind.__name__
+def written_form(kind: type, write: Callable[[Any], str], read: Callable[[str], Any], shape: tuple[int, str] = (0, "")) -> Form:
+    """``read`` must undo ``write`` exactly. An instance of a subclass is taken if what is read back equals it.
+
+    ``shape`` is a mark that ``write`` makes at a position; ``fromisoformat`` also reads forms without, some of them
+    digits only, and a union with Decimal could not be told apart.
+    """
+    name, (position, mark) = kind.__name__, shape
 
     def encode(value: Any) -> str:
         text = write(value)
@@ -84,64 +81,62 @@ def _written(kind: type, write: Callable[[Any], str], read: Callable[[str], Any]
         raise expected(name, value)
 
     def decode(text: str) -> Any:
-        try:
-            return read(text)
-        except (ValueError, ArithmeticError, msgspec.MsgspecError):
-            raise expected(name, text) from None
+        with suppress(ValueError, ArithmeticError, msgspec.MsgspecError):
+            if text.startswith(mark, position):
+                return read(text)
+        raise expected(name, text)
 
-    return checked(name, kind, str, encode, decode, distinct=distinct)
-
-
-def _shaped(position: int, mark: str, read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """``fromisoformat`` also reads forms that we never write, some of them digits only: a union with Decimal could
-    not be told apart.
-    """
-
-    def shaped(text: str) -> Any:
-        if text[position : position + 1] != mark:
-            raise ValueError(text)
-        return read(text)
-
-    return shaped
+    return checked(name, kind, str, encode, decode)
 
 
-def _write_decimal(value: Decimal) -> str:
+def _finite(value: Decimal) -> Decimal:
     if not value.is_finite():
         raise expected("a finite Decimal", value)
-    return Decimal.__str__(value)
-
-
-def _read_decimal(text: str) -> Decimal:
-    value = Decimal(text)
-    if not value.is_finite():
-        raise ValueError(text)
     return value
-
-
-def _write_bytes(value: bytes | bytearray) -> str:
-    return binascii.b2a_base64(value, newline=False).decode("ascii")
-
-
-def _read_bytes(text: str) -> bytes:
-    return binascii.a2b_base64(text, strict_mode=True)
-
-
-def path_form(kind: type[PurePath]) -> Form:
-    return _written(kind, str, kind, distinct=False)
 
 
 SCALARS: dict[Any, Form] = {
     NoneType: _native(NoneType, "None", type),
     bool: _native(bool, "bool", bool),
     int: _native(int, "int", int),
-    float: Form("float", _encode_float, _decode_float, frozenset({"float"}), (float,)),
+    float: Form("float", _encode_float, _decode_float, frozenset({float}), (float,)),
     str: _native(str, "str", str.__str__),
-    bytes: _written(bytes, _write_bytes, _read_bytes, distinct=False),
-    bytearray: _written(bytearray, _write_bytes, lambda text: bytearray(_read_bytes(text)), distinct=False),
-    Decimal: _written(Decimal, _write_decimal, _read_decimal),
-    UUID: _written(UUID, UUID.__str__, _shaped(8, "-", UUID)),
-    datetime: _written(datetime, datetime.isoformat, _shaped(10, "T", datetime.fromisoformat)),
-    date: _written(date, date.isoformat, _shaped(4, "-", date.fromisoformat)),
-    time: _written(time, time.isoformat, _shaped(2, ":", time.fromisoformat)),
-    timedelta: _written(timedelta, msgspec.to_builtins, lambda text: msgspec.convert(text, timedelta)),  # ISO 8601: P3DT5.000007S
+    bytes: written_form(bytes, lambda value: b64encode(value).decode(), lambda text: b64decode(text, validate=True)),
+    Decimal: written_form(Decimal, lambda value: Decimal.__str__(_finite(value)), lambda text: _finite(Decimal(text))),
+    UUID: written_form(UUID, UUID.__str__, UUID, (8, "-")),
+    datetime: written_form(datetime, datetime.isoformat, datetime.fromisoformat, (10, "T")),
+    date: written_form(date, date.isoformat, date.fromisoformat, (4, "-")),
+    time: written_form(time, time.isoformat, time.fromisoformat, (2, ":")),
+    timedelta: written_form(timedelta, msgspec.to_builtins, lambda text: msgspec.convert(text, timedelta)),  # ISO 8601: P3DT5.000007S
 }
+
+
+# ── what is one of a list ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def choice_form(name: str, values: Sequence[Any], types: tuple[type, ...], write: Function, read: Function | None = None) -> Form:
+    """For Literal and Enum. Takes what is read back as the same value; ``read`` may know more than the listed ones: a
+    combination of flags, or what the ``_missing_`` of an Enum class makes of it.
+    """
+    natives = list(map(write, values))
+    kinds = frozenset(map(type, natives))
+    known = {json_bytes(native): value for native, value in zip(natives, values, strict=True)}
+
+    def encode(value: Any) -> Any:
+        if type(value) in types:
+            native = write(value)
+            made = decode(native)
+            if type(made) is type(value) and made == value:
+                return native
+        raise expected(name, value)
+
+    def decode(native: Any) -> Any:
+        key = json_bytes(native)
+        if key in known:
+            return known[key]
+        if read and type(native) in kinds:
+            with suppress(ValueError):
+                return read(native)
+        raise expected(name, native)
+
+    return Form(name, encode, decode, kinds, types)

