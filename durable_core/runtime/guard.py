@@ -38,8 +38,7 @@ class TurnGuard:
     def __init__(self) -> None:
         self._thread = 0
         self._orchestrator: str | None = None
-        self._since = 0.0
-        self._told = False
+        self._since = self._told_of = 0.0
 
     @classmethod
     def install(cls) -> TurnGuard:
@@ -53,7 +52,6 @@ class TurnGuard:
     def enter(self, orchestrator: str) -> None:
         self._thread = threading.get_ident()
         self._since = time.monotonic()
-        self._told = False
         self._orchestrator = orchestrator
 
     def leave(self) -> None:
@@ -73,8 +71,7 @@ class TurnGuard:
         while True:
             time.sleep(_SLOW_TURN_S / 2)
             name, since = self._orchestrator, self._since
-            if name is not None and not self._told and time.monotonic() - since > _SLOW_TURN_S:
-                self._told = True
+            if name is not None and self._told_of != since and time.monotonic() - since > _SLOW_TURN_S:
                 frame = sys._current_frames().get(self._thread)
                 stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
                 _logger.warning(
@@ -83,6 +80,7 @@ class TurnGuard:
                     _SLOW_TURN_S,
                     stack,
                 )
+                self._told_of = since
 
 
 def _is_let_through() -> bool:

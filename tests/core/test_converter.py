@@ -720,7 +720,7 @@ def test_types_that_cannot_travel_are_refused_when_compiled(hint: Any, message: 
             Item("a", Decimal(1)),
             "what Item writes, SameItem could read as something else: give the classes a common field",
         ),
-        (list[Box[int] | None], [None, Box(1, ["a"])], "[1].more[0]: expected int, got str ('a')"),
+        (list[Box[int] | None], [None, Box(1, ["a"])], "[1].more[0]: expected int, got str ('a')"),  # type: ignore[misc]
     ],
 )
 def test_what_another_member_of_a_union_would_read_is_refused(hint: Any, value: Any, message: str) -> None:

@@ -42,7 +42,7 @@ def test_code_lines_are_counted_as_described() -> None:
 
 
 # The aim is 3,500 and 1,500. Until a pass for simplicity has brought the code there, these are ratchets: they only go down.
-CORE_LINES_MAX = 4_400
+CORE_LINES_MAX = 3_700
 RUNTIME_LINES_MAX = 1_960
 
 

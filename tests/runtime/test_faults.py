@@ -159,7 +159,7 @@ def test_a_turn_that_blocks_is_logged_with_its_stack(run, caplog):
     @orchestrator
     async def busy(ctx: OrchestrationContext) -> int:
         turns = 0
-        while not guard._told and turns < 10**9:  # until the watchdog has seen it, on any machine
+        while guard._told_of != guard._since and turns < 10**9:  # until the watchdog has seen it, on any machine
             turns += 1
         return 1
 
