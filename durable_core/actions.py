@@ -7,15 +7,14 @@ else's job. Another machine, say one in another language, may produce it too.
 
 from __future__ import annotations
 
-from attrs import frozen
+from msgspec import Struct
 
 from durable_core.events import Event, ExecutionCompleted, ExecutionContinuedAsNew, ExecutionFailed, ExecutionTerminated
 
 Ending = ExecutionCompleted | ExecutionFailed | ExecutionContinuedAsNew | ExecutionTerminated
 
 
-@frozen
-class Turn:
+class Turn(Struct, frozen=True):
     """``events`` is what is to be appended to the history, message events and commands, in order.
 
     ``custom_status`` is the encoded new custom status if the turn set one. ``ending`` is the event that ended the execution, if it ended.

@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 from attrs import field, frozen
+from msgspec import Struct
 
 from durable_core.errors import FailureDetails
 
 
-@frozen
-class RetryContext:
+class RetryContext(Struct, frozen=True):
     """What a retry handler sees: the failure, the attempt that failed (from 1), and the recorded time since the first attempt was
     scheduled."""
 

@@ -22,7 +22,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, get_args
 
-from attrs import define, field, frozen
+from attrs import define, field
+from msgspec import Struct
 
 from durable_core import events as ev
 from durable_core.actions import Ending, Turn
@@ -46,8 +47,7 @@ _KINDS: tuple[ev.CommandKind, ...] = get_args(ev.CommandKind)
 _logger = logging.getLogger("durable_core.orchestrator")
 
 
-@frozen
-class Limits:
+class Limits(Struct, frozen=True):
     """Bounds of one turn."""
 
     steps_per_turn: int = 1_000_000

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter, itemgetter
 
-from attrs import define, field, frozen
+from msgspec import Struct, field
 
 from durable_core import events as ev
 from durable_core.replay.source import user_line
@@ -23,8 +23,7 @@ Versions = tuple[str, int]
 """Of Python, and of the engine's logic."""
 
 
-@frozen
-class _Rule:
+class _Rule(Struct, frozen=True):
     """Commands of one ``queue`` are matched in order among themselves; ``identity`` is what must be equal, beside the class, for the code's
     command to be the history's; ``wording`` is what people read."""
 
@@ -54,11 +53,10 @@ def _queue(command: Command) -> str:
     return f"cancel {command.kind}" if isinstance(command, ev.CommandCancelled) else _RULES[type(command)].queue
 
 
-@define
-class Expected:
+class Expected(Struct):
     """The commands that the history says followed the message being applied, with their positions in the history."""
 
-    queues: dict[str, deque[tuple[int, Command]]] = field(factory=dict)
+    queues: dict[str, deque[tuple[int, Command]]] = field(default_factory=dict)
 
     def add(self, position: int, command: Command) -> None:
         self.queues.setdefault(_queue(command), deque()).append((position, command))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import define
+from msgspec import Struct
 
 from durable_core.backend import ClaimedTask
 from durable_core.codec import decode_event
@@ -34,8 +34,7 @@ Done = Callable[["TaskLease", TaskCompleted | TaskFailed], None]
 Over = Callable[["TaskLease"], None]
 
 
-@define(eq=False)
-class TaskLease:
+class TaskLease(Struct, eq=False):
     """A task that is leased to this worker. ``cancelled``: nobody waits for it any more. ``holder`` is the caller's own note."""
 
     id: str

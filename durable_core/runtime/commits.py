@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
-from attrs import define, field
+from msgspec import Struct, field
 
 from durable_core import events as ev
 from durable_core.actions import Turn
@@ -65,8 +65,7 @@ def build_commit(
     )
 
 
-@define
-class _Parts:
+class _Parts(Struct):
     """A commit in the making. ``dropped``: commands that were issued and cancelled in this very turn; both stay in the history, neither
     reaches the store."""
 
@@ -75,13 +74,13 @@ class _Parts:
     started: ev.ExecutionStarted | None
     claims_task: ClaimsTask
     dropped: set[tuple[str, int]]
-    rows: list[bytes] = field(factory=list)
-    tasks: list[NewTask] = field(factory=list)
-    cancel_tasks: list[str] = field(factory=list)
-    timers: list[Message] = field(factory=list)
-    cancel_timers: list[str] = field(factory=list)
-    messages: list[Message] = field(factory=list)
-    creates: list[CreateInstance] = field(factory=list)
+    rows: list[bytes] = field(default_factory=list)
+    tasks: list[NewTask] = field(default_factory=list)
+    cancel_tasks: list[str] = field(default_factory=list)
+    timers: list[Message] = field(default_factory=list)
+    cancel_timers: list[str] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    creates: list[CreateInstance] = field(default_factory=list)
     status: InstanceStatus | None = None
     output: bytes | None = None
     failure: bytes | None = None

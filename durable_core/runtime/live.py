@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from attrs import define, field
+from msgspec import Struct
 
 from durable_core.backend import Message
 from durable_core.events import MessageEvent, TaskCompleted, TaskFailed
@@ -21,8 +22,7 @@ class Arrival(NamedTuple):
     lease: TaskLease | None = None
 
 
-@define
-class Fence:
+class Fence(Struct):
     """Where an instance stands in the store, as this worker knows it."""
 
     instance: str
