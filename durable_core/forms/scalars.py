@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Flag
 from types import NoneType
 from typing import Any
 from uuid import UUID
@@ -136,7 +137,9 @@ def choice_form(name: str, values: Sequence[Any], types: tuple[type, ...], write
             return known[key]
         if read and type(native) in kinds:
             with suppress(ValueError):
-                return read(native)
+                made = read(native)
+                if not isinstance(made, Flag) or made.value == native:  # Python 3.11.2 drops bits that no member has, and is silent
+                    return made
         raise expected(name, native)
 
     return Form(name, encode, decode, kinds, types)

@@ -9,7 +9,7 @@ tasks. Equality stays identity. The hash must be there before ``super().__init__
 from __future__ import annotations
 
 import asyncio
-import zlib
+import hashlib
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,8 +27,7 @@ OnCancel = Callable[[Any], None] | None
 
 def hash_salt(execution_id: str) -> int:
     """60 bits, the low ones included: a set looks at those first, and thousands of executions share asyncio's set of all tasks."""
-    data = execution_id.encode()
-    return zlib.crc32(data) << 28 ^ zlib.crc32(data, 1)
+    return int.from_bytes(hashlib.blake2b(execution_id.encode(), digest_size=8).digest()) >> 4
 
 
 class DeterministicFuture(asyncio.Future[Any]):
