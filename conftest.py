@@ -10,6 +10,8 @@ blob that repeats a failure.
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 _common = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -17,3 +19,7 @@ settings.register_profile("dev", _common)
 settings.register_profile("ci", _common, derandomize=True)
 settings.register_profile("soak", _common, max_examples=2_000)
 settings.load_profile("dev")
+
+# A run in the background inherits that Ctrl-C is ignored. The tests of Ctrl-C start programs, and those inherit it from here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
