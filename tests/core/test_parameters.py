@@ -90,7 +90,8 @@ def test_leading_parameters_are_skipped_and_their_hints_not_resolved() -> None:
         (two, (1, "a", 2), {}, "activity 'work' takes (item: int, note: str) -> None: too many positional arguments"),
         (one, (1,), {"item": 1}, "activity 'work' takes (item: int) -> None: multiple values for argument 'item'"),
         (one, (1,), {"itme": 1}, "activity 'work' takes (item: int) -> None: got an unexpected keyword argument 'itme'"),
-        (positional_only, (), {"item": 1}, "'item' parameter is positional only, but was passed as a keyword"),
+        # Python's own words follow, and they differ between patch releases
+        (positional_only, (), {"item": 1}, "activity 'work' takes (item: int, /, note: str = n) -> None: "),
     ],
 )
 def test_arguments_that_do_not_fit_fail_at_the_call(function: Callable[..., Any], args: Any, kwargs: Any, message: str) -> None:
