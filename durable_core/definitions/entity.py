@@ -106,14 +106,10 @@ def make_entity(cls: Any, *, name: str | None = None) -> EntityDefinition:
     if not inspect.isclass(cls):
         raise RegistrationError(f"an entity must be a class, got {cls!r}")
     name = EntityId(name or cls.__name__, "-").name
-    required = [
-        parameter.name
-        for parameter in inspect.signature(cls).parameters.values()
-        if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
-    if required:
-        raise RegistrationError(
-            f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state), but needs {', '.join(required)}; give defaults"
-        )
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as error:
+        text = f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state): {error}; give it a default"
+        raise RegistrationError(text) from None
     methods = inspect.getmembers(cls, inspect.isfunction)
     return EntityDefinition(cls, name, {key: Operation(name, fn, key) for key, fn in methods if not key.startswith("_")})

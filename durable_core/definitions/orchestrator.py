@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from durable_core.definitions.definition import Definition, checked_name
@@ -56,6 +57,4 @@ def orchestrator(
 def orchestrator(fn: Any = None, /, *, name: str | None = None) -> Any:
     """Define an orchestrator in a library; an engine learns of it by ``engine.register``. On the engine itself use
     ``@engine.orchestrator``."""
-    if fn is None:
-        return lambda fn: make_orchestrator(fn, name=name)
-    return make_orchestrator(fn, name=name)
+    return partial(make_orchestrator, name=name) if fn is None else make_orchestrator(fn, name=name)

@@ -51,12 +51,12 @@ def when_all(*tasks: Any) -> Any:
     def finish() -> None:
         if outer.done():
             return
-        failed = next((future for future in futures if future.cancelled() or future.exception() is not None), None)
-        if failed is not None:
-            outer.set_exception(asyncio.CancelledError() if failed.cancelled() else failed.exception())
-            return
-        results = [future.result() for future in futures]
-        outer.set_result(tuple(results) if as_tuple else results)
+        try:
+            results = [future.result() for future in futures]
+        except (Exception, asyncio.CancelledError) as error:  # the first, in argument order
+            outer.set_exception(error)
+        else:
+            outer.set_result(tuple(results) if as_tuple else results)
 
     def one_done(future: Any) -> None:
         nonlocal left

@@ -118,9 +118,11 @@ class DurableTask(_DurableTaskBase[R]):
         return super().cancel(msg=msg)
 
     def give_up(self) -> None:
-        """Take back what is outstanding for this call."""
+        """Take back what is outstanding for this call: its one command, unless ``on_cancel`` knows better."""
         if self.on_cancel is not None:
             self.on_cancel(self)
+        elif self.kind is not None:
+            self.get_loop().host.cancel_command(self.kind, self.task_id)
 
     def close(self) -> None:
         """A ``TaskGroup`` that takes no more tasks does this to what it was given, taking it for a coroutine."""

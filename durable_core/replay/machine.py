@@ -34,7 +34,7 @@ from durable_core.failures import describe
 from durable_core.replay.calls import ExternalEvents, TimerWaiter, Waiter
 from durable_core.replay.closing import close_loop
 from durable_core.replay.context import OrchestrationContext
-from durable_core.replay.futures import DurableTask, hash_salt
+from durable_core.replay.futures import hash_salt
 from durable_core.replay.loop import DeterministicLoop
 from durable_core.replay.matching import Expected, mismatch_message, recorded_turns
 from durable_core.replay.source import await_line, user_line
@@ -151,11 +151,9 @@ class Execution:
         if self.ending is not None:
             return
         if not loop.drain(self.limits.steps_per_turn):
-            self.problem = TurnTooLongError(
-                self.instance_id,
-                f"one turn of {self._who} ran more than {self.limits.steps_per_turn} steps; "
-                f"does a loop in it await nothing that takes time (asyncio.sleep(0))?",
-            )
+            text = f"one turn of {self._who} ran more than {self.limits.steps_per_turn} steps"
+            advice = "does a loop in it await nothing that takes time (asyncio.sleep(0))?"
+            self.problem = TurnTooLongError(self.instance_id, f"{text}; {advice}")
         root = self._root
         if root is not None and root.done() and self.problem is None:
             ending = self._ending_of(root)
@@ -226,10 +224,9 @@ class Execution:
             self._events.append(command)
             self._turn_commands += 1
             if self._turn_commands > self.limits.commands_per_turn:
+                text = f"{self._who} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()})"
                 self.problem = TurnTooLongError(
-                    self.instance_id,
-                    f"{self._who} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()}); "
-                    f"split the work into sub-orchestrations of a thousand items each",
+                    self.instance_id, f"{text}; split the work into sub-orchestrations of a thousand items each"
                 )
                 return False
         self.history_length += 1
@@ -253,11 +250,6 @@ class Execution:
         note = self._notes[kind].get(id, "")
         if self._settled(kind, id) is not None:
             self.command(ev.CommandCancelled(kind, id, note if kind == "child" else ""))
-
-    def cancel_call(self, task: DurableTask[Any]) -> None:
-        """What cancelling a call of one command does."""
-        if task.kind is not None:
-            self.cancel_command(task.kind, task.task_id)
 
     def set_custom_status(self, text: str | None) -> None:
         if self._expected is None and not self.closing:
@@ -293,14 +285,12 @@ class Execution:
 
     @property
     def _who(self) -> str:
-        return f"orchestrator {self.name!r} of {self.instance_id!r}"
+        return f"orchestrator {self.name!r} of instance {self.instance_id!r}"
 
     def _mismatch(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent | None) -> None:
-        who = f"orchestrator {self.name!r} of instance {self.instance_id!r}"
         recorded_on = (self.started.python, self.started.logic) if self.started is not None else ("", 0)
-        self.problem = NonDeterminismError(
-            self.instance_id, mismatch_message(who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
-        )
+        text = mismatch_message(self._who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
+        self.problem = NonDeterminismError(self.instance_id, text)
 
     def _check_stuck(self) -> None:
         if self.problem is not None or self.ending is not None or self.closing or self._root is None:
@@ -308,11 +298,9 @@ class Execution:
         if any(self._waiters.values()) or self.external_events.awaited:
             return
         lines = "; ".join(f"{task.get_name()} at {await_line(task.get_coro())}" for task in self.loop.tasks if not task.done())
-        self.problem = OrchestrationStuckError(
-            self.instance_id,
-            f"{self._who} waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding. "
-            f"Waiting: {lines}. Await what ctx.call_…() returned, or set the future, event or queue it waits for. The instance is kept and tried again, so a corrected version goes on.",
-        )
+        text = "waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding"
+        advice = "Await what ctx.call_…() returned, or set the future, event or queue it waits for. The instance is kept and tried again, so a corrected version goes on."
+        self.problem = OrchestrationStuckError(self.instance_id, f"{self._who} {text}. Waiting: {lines}. {advice}")
 
     def _warn_of_unawaited(self) -> None:
         """Once a turn: tasks that failed and that nobody has looked at. ``await task`` may still come, so it is no more than a warning,
@@ -322,9 +310,8 @@ class Execution:
             if task is not self._root and task._log_traceback:
                 self._unawaited.append(task)
                 if task.collectors == 0:  # a gather(return_exceptions=True) that waits for others has not looked yet, but will
-                    self.report(
-                        {"message": f"task {task.get_name()!r} failed and nobody has awaited it (yet)", "exception": task._exception}
-                    )
+                    text = f"task {task.get_name()!r} failed and nobody has awaited it (yet)"
+                    self.report({"message": text, "exception": task._exception})
 
     def report(self, context: dict[str, Any]) -> None:
         if not self.replaying:
