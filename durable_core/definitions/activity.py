@@ -8,16 +8,13 @@ from asyncio import events
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, Protocol, Self, overload
 
 import attrs
 
-from durable_core.definitions.definition import Definition, checked_name, takes_context
+from durable_core.definitions.definition import Definition, P, R, checked_name, takes_context
 from durable_core.errors import ForbiddenInOrchestratorError, RegistrationError
 from durable_core.retry import RetryPolicy
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 Executor = Literal["thread", "process"]
 

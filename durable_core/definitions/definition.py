@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 from durable_core.errors import RegistrationError
 from durable_core.parameters import callable_hints
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Definition:

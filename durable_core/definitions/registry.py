@@ -41,9 +41,13 @@ class Callee(Generic[D]):
     def parameters(self) -> Parameters:
         return Parameters(self.fn, skip=self.definition.skip, name=self.definition.what, converter=self._converter)
 
-    @cached_property
-    def encode(self) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[str | None, int]]:
-        return self.parameters.encode if self.known else self._encode_unknown
+    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
+        if self.known:
+            return self.parameters.encode(args, kwargs)
+        if kwargs:
+            what = f"{self.name!r} is called by name: its signature is unknown here"
+            raise PayloadError(f"{what}, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position")
+        return encode_untyped(args, self._converter, self.definition.what)
 
     def decode(self, text: str | None, arity: int) -> tuple[Any, ...]:
         return self.parameters.decode(text, arity)
@@ -55,13 +59,7 @@ class Callee(Generic[D]):
     @cached_property
     def decode_result(self) -> Callable[[str | None], Any]:
         hint = self.parameters.return_hint if self.known else Any
-        return _decoder(self._converter, hint, f"the result of {self.definition.what}")
-
-    def _encode_unknown(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
-        if kwargs:
-            what = f"{self.name!r} is called by name: its signature is unknown here"
-            raise PayloadError(f"{what}, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position")
-        return encode_untyped(args, self._converter, self.definition.what)
+        return compiled(self._converter, hint, f"the result of {self.definition.what}").decode
 
 
 def unknown() -> None:
@@ -191,25 +189,15 @@ class Registry:
 
     def decoder(self, hint: Any) -> Callable[[str | None], Any]:
         try:
-            return self._decoders.get(hint) or self._decoders.setdefault(hint, _decoder(self.converter, hint, "a value"))
+            return self._decoders.get(hint) or self._decoders.setdefault(hint, compiled(self.converter, hint, "a value").decode)
         except TypeError:  # an unhashable hint
-            return _decoder(self.converter, hint, "a value")
+            return compiled(self.converter, hint, "a value").decode
 
     def encode_any(self, value: Any) -> str:
         return compiled(self.converter, Any, "a value").encode(value)
 
     def encode_arguments(self, args: tuple[Any, ...]) -> tuple[str | None, int]:
         return encode_untyped(args, self.converter, "a call by name")
-
-
-def _decoder(converter: DataConverter, hint: Any, where: str) -> Callable[[str | None], Any]:
-    """A missing text is None."""
-    decode = compiled(converter, hint, where).decode
-
-    def decode_or_none(text: str | None) -> Any:
-        return None if text is None else decode(text)
-
-    return decode_or_none
 
 
 def _not_registered(what: Any, kind: str) -> NotRegisteredError:

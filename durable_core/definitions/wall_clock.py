@@ -10,7 +10,7 @@ import dis
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from operator import attrgetter
+from functools import reduce
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -51,9 +51,10 @@ def warn_of_wall_clock(fn: Callable[..., Any], name: str) -> None:
 def _suspects() -> Iterator[tuple[str, Any, str]]:
     for instead, paths in _REPLACEMENTS.items():
         for path in paths.split():
-            module, _, attributes = path.partition(".")
-            if module in sys.modules:  # what nobody has imported cannot be named by the code
-                yield path, attrgetter(attributes)(sys.modules[module]), instead
+            module, *attributes = path.split(".")  # a module that nobody has imported cannot be named by the code
+            value = reduce(lambda found, name: getattr(found, name, None), attributes, sys.modules.get(module))
+            if value is not None:
+                yield path, value, instead
 
 
 def _global_paths(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[int, Any]]:

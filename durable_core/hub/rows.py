@@ -9,8 +9,7 @@ from operator import attrgetter
 from typing import Literal, get_args
 
 from attrs import define, field
-from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec import Struct, structs
 
 from durable_core.backend import ENTITY_PREFIX, Capabilities, ClaimedTask, HistoryRow, InstanceFacts, InstanceStatus, Message, ParentRef
 
@@ -119,7 +118,7 @@ class State:
 
 def encode_messages(messages: Iterable[Message]) -> bytes:
     """Obituaries as bytes: a JSON list that a person can read, payloads in base64."""
-    return json.dumps([asdict(message) | {"payload": b64encode(message.payload).decode()} for message in messages]).encode()
+    return json.dumps([structs.asdict(message) | {"payload": b64encode(message.payload).decode()} for message in messages]).encode()
 
 
 def decode_messages(data: bytes) -> tuple[Message, ...]:

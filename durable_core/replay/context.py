@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypedDict, T
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from durable_core import events as ev
-from durable_core.definitions.activity import Activity, P, R
+from durable_core.definitions.activity import Activity
+from durable_core.definitions.definition import P, R
 from durable_core.definitions.entity import E, EntityId
-from durable_core.definitions.orchestrator import O, Orchestrator
+from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import OutsideOrchestratorError
 from durable_core.ids import check_instance_id, child_id
@@ -148,16 +149,14 @@ class OrchestrationContext:
     @overload
     def call_activity(self, fn: Activity[P, R], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
     @overload
-    def call_activity(
-        self, fn: Callable[[*Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **options: Unpack[CallOptions]
-    ) -> DurableTask[R]: ...
+    def call_activity(self, fn: Callable[[*Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **opts: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(self, fn: Callable[[*Ts], R], /, *args: *Ts, **options: Unpack[CallOptions]) -> DurableTask[R]: ...
+    def call_activity(self, fn: Callable[[*Ts], R], /, *args: *Ts, **opts: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(self, fn: str, /, *args: Any, return_type: type[R], **options: Unpack[CallOptions]) -> DurableTask[R]: ...
+    def call_activity(self, fn: str, /, *args: Any, return_type: type[R], **opts: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(self, fn: str, /, *args: Any, **options: Unpack[CallOptions]) -> DurableTask[Any]: ...
-    def call_activity(self, fn: Any, /, *args: Any, return_type: Any = None, **kwargs: Any) -> Any:
+    def call_activity(self, fn: str, /, *args: Any, **opts: Unpack[CallOptions]) -> DurableTask[Any]: ...
+    def call_activity(self, fn: Any, /, *args: Any, return_type: Any = None, **kwargs: Any) -> Any:  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
         """Run an activity, at least once, and await its result.
 
         ``fn`` is the activity, or its name (then give ``return_type`` to have the result typed and checked). ``timeout`` covers the whole
@@ -197,16 +196,16 @@ class OrchestrationContext:
     # ── sub-orchestrations ────────────────────────────────────────────────────────────────────────────────────
 
     @overload
-    def call_sub_orchestrator(self, fn: Orchestrator[P, O], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[O]: ...
+    def call_sub_orchestrator(self, fn: Orchestrator[P, R], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
     @overload
     def call_sub_orchestrator(
-        self, fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]], /, *args: *Ts, **options: Unpack[ChildOptions]
-    ) -> DurableTask[O]: ...
+        self, fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **opts: Unpack[ChildOptions]
+    ) -> DurableTask[R]: ...
     @overload
-    def call_sub_orchestrator(self, fn: str, /, *args: Any, return_type: type[R], **options: Unpack[ChildOptions]) -> DurableTask[R]: ...
+    def call_sub_orchestrator(self, fn: str, /, *args: Any, return_type: type[R], **opts: Unpack[ChildOptions]) -> DurableTask[R]: ...
     @overload
-    def call_sub_orchestrator(self, fn: str, /, *args: Any, **options: Unpack[ChildOptions]) -> DurableTask[Any]: ...
-    def call_sub_orchestrator(self, fn: Any, /, *args: Any, instance_id: Any = None, return_type: Any = None, **kwargs: Any) -> Any:
+    def call_sub_orchestrator(self, fn: str, /, *args: Any, **opts: Unpack[ChildOptions]) -> DurableTask[Any]: ...
+    def call_sub_orchestrator(self, fn: Any, /, *args: Any, instance_id: Any = None, return_type: Any = None, **kwargs: Any) -> Any:  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
         """Start another orchestration as a child and await its result.
 
         Without ``instance_id`` the child's id is derived from this execution's. An id that is taken by anybody but an ended child of this

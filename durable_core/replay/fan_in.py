@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import events
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar, overload
 
@@ -12,13 +11,12 @@ from durable_core.replay.futures import DurableTask
 from durable_core.replay.loop import DeterministicLoop
 
 T = TypeVar("T")
-T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 
 
 def _futures(tasks: tuple[Any, ...], name: str) -> tuple[DeterministicLoop, list[Any]]:
-    loop: Any = events._get_running_loop()
+    loop: Any = asyncio._get_running_loop()
     if not isinstance(loop, DeterministicLoop):
         raise OutsideOrchestratorError(f"{name} works inside an orchestrator; elsewhere use asyncio.gather or asyncio.wait")
     if len(tasks) == 1 and not hasattr(tasks[0], "__await__"):
@@ -27,9 +25,9 @@ def _futures(tasks: tuple[Any, ...], name: str) -> tuple[DeterministicLoop, list
 
 
 @overload
-def when_all(first: Awaitable[T1], second: Awaitable[T2], /) -> DurableTask[tuple[T1, T2]]: ...
+def when_all(first: Awaitable[T], second: Awaitable[T2], /) -> DurableTask[tuple[T, T2]]: ...
 @overload
-def when_all(first: Awaitable[T1], second: Awaitable[T2], third: Awaitable[T3], /) -> DurableTask[tuple[T1, T2, T3]]: ...
+def when_all(first: Awaitable[T], second: Awaitable[T2], third: Awaitable[T3], /) -> DurableTask[tuple[T, T2, T3]]: ...
 @overload
 def when_all(tasks: Iterable[Awaitable[T]], /) -> DurableTask[list[T]]: ...
 def when_all(*tasks: Any) -> Any:
