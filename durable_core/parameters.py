@@ -129,13 +129,10 @@ def callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
         function = function.func
     function = inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
     function = getattr(function, "__func__", function)
-    asked = SimpleNamespace(
-        __annotations__={name: hint for name, hint in function.__annotations__.items() if name in names},
-        __globals__=getattr(function, "__globals__", {}),
-        __type_params__=getattr(function, "__type_params__", ()),
-    )
-    local = inspect.getclosurevars(function).nonlocals
-    return typing.get_type_hints(asked, localns={**asked.__globals__, **local}, include_extras=True)
+    annotations = {name: hint for name, hint in function.__annotations__.items() if name in names}
+    known, variables = getattr(function, "__globals__", {}), getattr(function, "__type_params__", ())
+    asked = SimpleNamespace(__annotations__=annotations, __globals__=known, __type_params__=variables)
+    return typing.get_type_hints(asked, localns=known | inspect.getclosurevars(function).nonlocals, include_extras=True)
 
 
 def encode_untyped(args: Sequence[Any], converter: DataConverter, where: str = "") -> tuple[str | None, int]:

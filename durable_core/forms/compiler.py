@@ -54,9 +54,8 @@ class Forms:
             if hint in self._draft:
                 return self._draft[hint]
             outermost = not self._draft
-            self._draft[hint] = Form(  # what a type alias that contains itself finds there
-                hint_name(hint), lambda value: self.form(hint).encode(value), lambda native: self.form(hint).decode(native)
-            )
+            # What a type alias that contains itself finds there.
+            self._draft[hint] = Form(hint_name(hint), lambda value: self.form(hint).encode(value), lambda it: self.form(hint).decode(it))
             try:
                 made = self._draft[hint] = self._make(hint)
                 if outermost:

@@ -47,8 +47,6 @@ def when_all(*tasks: Any) -> Any:
     outer: DurableTask[Any] = DurableTask(loop, "when_all", on_cancel=cancel_all)
 
     def finish() -> None:
-        if outer.done():
-            return
         try:
             results = [future.result() for future in futures]
         except (Exception, asyncio.CancelledError) as error:  # the first, in argument order
@@ -61,7 +59,7 @@ def when_all(*tasks: Any) -> Any:
         left -= 1
         if not future.cancelled():
             future.exception()  # counts as looked at: only the first failure is raised, the others are not unawaited
-        if left == 0:
+        if left == 0 and not outer.done():
             finish()
 
     for future in futures:
