@@ -466,6 +466,7 @@ class Backend(Protocol):
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Make every write of the batch durable, then return one outcome per command, in order. A batch that fails as a whole raises and
         wrote nothing, or its outcome is unknown (``StoreUnavailableError``): submit it again."""
+        ...
 
     async def claim(self, worker: str, *, claim_id: str, turns: int, tasks: int, selectors: Selectors) -> Claim:
         """Lease up to ``turns`` instances and ``tasks`` tasks to a live ``worker``, oldest due first.
@@ -478,17 +479,21 @@ class Backend(Protocol):
         holder's own raises the epoch and counts an attempt. Instances whose attempt would be above 1 are suspects: one is returned only
         as the single turn of its claim. A worker that is unknown or given up gets nothing.
         """
+        ...
 
     async def heartbeat(self, worker: str, *, ttl_us: int) -> Heartbeat:
         """Register the incarnation, or keep it alive for ``ttl_us`` from now. Also gives up *other* incarnations whose time is over and
         frees their leases (a late beat of its own still saves an incarnation that nobody gave up)."""
+        ...
 
     async def get_instances(self, ids: Sequence[str]) -> list[InstanceRecord | None]: ...
 
     async def query_instances(self, filter: InstanceFilter, *, limit: int, cursor: str | None = None) -> Page:
         """In order of (created, id), both immutable: what matches throughout is returned exactly once, whatever else changes."""
+        ...
 
     async def read_history(self, ranges: Sequence[HistoryRange]) -> list[HistoryPage]: ...
 
     def wakeups(self) -> AsyncIterator[Wakeup]:
         """Hints, lossy and duplicable. Ends when the handle is closed."""
+        ...

@@ -132,7 +132,7 @@ def callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
     annotations = {name: hint for name, hint in function.__annotations__.items() if name in names}
     known, variables = getattr(function, "__globals__", {}), getattr(function, "__type_params__", ())
     asked = SimpleNamespace(__annotations__=annotations, __globals__=known, __type_params__=variables)
-    return typing.get_type_hints(asked, localns=known | inspect.getclosurevars(function).nonlocals, include_extras=True)
+    return typing.get_type_hints(asked, localns={**known, **inspect.getclosurevars(function).nonlocals}, include_extras=True)
 
 
 def encode_untyped(args: Sequence[Any], converter: DataConverter, where: str = "") -> tuple[str | None, int]:
