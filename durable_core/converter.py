@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
-from attrs import frozen
 
 from durable_core.errors import PayloadError
 from durable_core.forms.form import Fault, hint_name
@@ -36,8 +35,7 @@ class DataConverter(Protocol):
     def decode(self, text: str, type_hint: Any, /) -> Any: ...
 
 
-@frozen
-class Compiled:
+class Compiled(msgspec.Struct, frozen=True):
     """A converter's two functions for one hint; a missing text is None. Their errors begin with the ``where`` they were compiled for."""
 
     encode: Callable[[Any], str]

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import cached_property, partial
 from typing import Any, Concatenate, Generic, Literal, Protocol, Self, overload
 
-import attrs
+from msgspec import Struct
 
 from durable_core.definitions.definition import Definition, P, R, checked_name, takes_context
 from durable_core.errors import ForbiddenInOrchestratorError, RegistrationError
@@ -19,8 +19,7 @@ from durable_core.retry import RetryPolicy
 Executor = Literal["thread", "process"]
 
 
-@attrs.define
-class ActivityContext:
+class ActivityContext(Struct):
     """Optional first parameter of an activity (annotate it with this class).
 
     ``idempotency_key`` is the same for every delivery of this call, also after a crash: hand it to services that deduplicate. ``attempt``

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
-from attrs import define, frozen
+from attrs import frozen
+from msgspec import Struct
 
 from durable_core.backend import ENTITY_PREFIX
 from durable_core.definitions.definition import Definition, takes_context
@@ -47,8 +48,7 @@ class EntityId:
         return self.instance_id
 
 
-@define
-class EntityContext:
+class EntityContext(Struct):
     """Optional first parameter (after ``self``) of an operation, annotated with this class."""
 
     id: EntityId
@@ -70,8 +70,7 @@ class Operation(Definition):
         self.skip = 1 + self.takes_context
 
 
-@frozen
-class EntityDefinition:
+class EntityDefinition(Struct, frozen=True):
     """``name`` is lower case; ``operations`` are the public methods."""
 
     cls: type

@@ -10,7 +10,6 @@ from types import NoneType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
-from attrs import frozen
 
 Function = Callable[[Any], Any]
 
@@ -37,8 +36,7 @@ def expected(what: str, value: Any) -> Fault:
     return Fault(f"expected {what}, got {shown}")
 
 
-@frozen
-class Form:
+class Form(msgspec.Struct, frozen=True):
     """``encode`` makes parsed JSON (``KINDS``) of a value, ``decode`` the value of that; both raise ``Fault``.
 
     The rest serves containers and unions. ``kinds``: what ``encode`` may make. ``types``: the classes of the values
