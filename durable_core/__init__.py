@@ -11,8 +11,6 @@ Layout, from the inside out (imports point upwards only):
     testing                      the memory backend and what users test with
 """
 
-from __future__ import annotations
-
 from durable_core.backend import InstanceStatus as InstanceStatus
 from durable_core.converter import DataConverter as DataConverter
 from durable_core.converter import JsonConverter as JsonConverter

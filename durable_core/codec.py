@@ -27,13 +27,16 @@ _load_object = msgspec.json.Decoder(_any_event | OperationRequested).decode
 _load_array = msgspec.json.Decoder(list[_any_event]).decode
 
 
-def encode_event(event: Event | OperationRequested) -> bytes:
-    return _encode(event)
+def encode_event(event: Event | OperationRequested | Sequence[Event]) -> bytes:
+    try:
+        return _dump(event)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise PayloadError(f"{type(event).__name__} has a text that cannot be stored: {error}; remove lone surrogates from it") from error
 
 
 def encode_events(events: Sequence[Event]) -> bytes:
     """A JSON array: one history row."""
-    return _encode(events)
+    return encode_event(events)
 
 
 def join_events(encoded: Sequence[bytes]) -> bytes:
@@ -55,28 +58,12 @@ def decode_events(data: bytes) -> list[Event]:
     return _decode(_load_array, data)
 
 
-def _encode(what: Any) -> bytes:
-    try:
-        return _dump(what)
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise PayloadError(
-            f"a text of {type(what).__name__} cannot be stored: {error}; remove lone surrogates from names, tags and ids"
-        ) from error
-
-
 def _decode(load: Callable[[bytes], T], data: bytes) -> T:
     try:
         return load(data)
-    except msgspec.ValidationError as error:
-        if not (str(error).startswith("Invalid value") and str(error).endswith(".type`")):
-            raise _damaged(error) from error
-        raise StoreVersionError(
-            f"the store holds an event that this version of durable-core does not know ({error}): a newer one wrote it. Upgrade this program; until then a worker "
-            f"of the newer version has to run the instance"
-        ) from error
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise _damaged(error) from error
-
-
-def _damaged(error: Exception) -> StoreFormatError:
-    return StoreFormatError(f"the store holds a damaged event: {error}. Restore it from a backup, or purge the instance")
+        if str(error).startswith("Invalid value") and str(error).endswith(".type`"):
+            text = f"the store holds an event that this version of durable-core does not know ({error}): a newer one wrote it"
+            advice = "Upgrade this program; until then a worker of the newer version has to run the instance"
+            raise StoreVersionError(f"{text}. {advice}") from error
+        raise StoreFormatError(f"the store holds a damaged event: {error}. Restore it from a backup, or purge the instance") from error

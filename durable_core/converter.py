@@ -15,11 +15,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
-from attrs import frozen
 
 from durable_core.errors import PayloadError
-from durable_core.forms.form import Fault
-from durable_core.forms.hints import hint_name
+from durable_core.forms.form import Fault, hint_name
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -37,12 +35,11 @@ class DataConverter(Protocol):
     def decode(self, text: str, type_hint: Any, /) -> Any: ...
 
 
-@frozen
-class Compiled:
-    """A converter's two functions for one hint. Their errors begin with the ``where`` they were compiled for."""
+class Compiled(msgspec.Struct, frozen=True):
+    """A converter's two functions for one hint; a missing text is None. Their errors begin with the ``where`` they were compiled for."""
 
     encode: Callable[[Any], str]
-    decode: Callable[[str], Any]
+    decode: Callable[[str | None], Any]
 
 
 class JsonConverter:
@@ -88,9 +85,9 @@ class JsonConverter:
                 place = _unwritable(native) if isinstance(error, ValueError) else ""
                 raise _error(where, f"cannot encode {form.name}{place}", error) from error.__cause__
 
-        def decode(text: str) -> Any:
+        def decode(text: str | None) -> Any:
             try:
-                return from_json(load(text))
+                return None if text is None else from_json(load(text))
             except (Fault, RecursionError, ValueError, msgspec.MsgspecError) as error:
                 raise _error(where, f"cannot decode {form.name}", error) from error.__cause__
 
@@ -120,7 +117,7 @@ def compiled(converter: DataConverter, type_hint: Any, where: str = "") -> Compi
     def guarded(convert: Callable[[Any, Any], Any], verb: str) -> Callable[[Any], Any]:
         def converted(argument: Any) -> Any:
             try:
-                made = convert(argument, type_hint)
+                made = None if argument is None and verb == "decode" else convert(argument, type_hint)
                 if verb == "encode" and type(made) is not str:
                     raise TypeError(f"a payload is a str, not {type(made).__name__}")
                 return made

@@ -14,11 +14,11 @@ def check_instance_id(instance_id: str) -> str:
         raise InvalidInstanceIdError("an instance id must not be empty; leave it out to get a fresh one")
     if len(instance_id) > MAX_ID_LENGTH:
         raise InvalidInstanceIdError(
-            f"an instance id may have {MAX_ID_LENGTH} characters, this one has {len(instance_id)}: {instance_id[:40]!r}…"
+            f"an instance id has at most {MAX_ID_LENGTH} characters, not {len(instance_id)}: {instance_id[:40]!r}…"
         )
     if instance_id.startswith(ENTITY_PREFIX):
         raise InvalidInstanceIdError(
-            f"instance ids that start with {ENTITY_PREFIX!r} are reserved for entities: {instance_id!r}; choose another first character"
+            f"ids that start with {ENTITY_PREFIX!r} are reserved for entities; choose another than {instance_id!r}"
         )
     if not instance_id.isprintable():
         raise InvalidInstanceIdError(f"an instance id must be printable text: {instance_id!r}")

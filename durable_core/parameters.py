@@ -95,12 +95,10 @@ class Parameters:
     @cached_property
     def _hints(self) -> dict[str, Any]:
         try:
-            return _callable_hints(self._function, {*self._signature.parameters, "return"})
+            return callable_hints(self._function, {*self._signature.parameters, "return"})
         except Exception as error:
-            raise RegistrationError(
-                f"the type hints of {self._name} cannot be resolved: {error}. They are needed at run time: "
-                f"import what they name outside of TYPE_CHECKING, and define it at module level"
-            ) from error
+            advice = "They are needed at run time: import what they name outside of TYPE_CHECKING, and define it at module level"
+            raise RegistrationError(f"the type hints of {self._name} cannot be resolved: {error}. {advice}") from error
 
 
 def _positional_signature(function: Callable[..., Any], skip: int, name: str) -> inspect.Signature:
@@ -123,7 +121,7 @@ def _positional_signature(function: Callable[..., Any], skip: int, name: str) ->
     return signature.replace(parameters=parameters[skip:])
 
 
-def _callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
+def callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
     """Only ``names``: the hint of ``ctx`` may well be imported under TYPE_CHECKING alone. Classes local to another
     function are found if the body uses them.
     """
@@ -131,13 +129,10 @@ def _callable_hints(function: Any, names: Container[str]) -> dict[str, Any]:
         function = function.func
     function = inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
     function = getattr(function, "__func__", function)
-    asked = SimpleNamespace(
-        __annotations__={name: hint for name, hint in function.__annotations__.items() if name in names},
-        __globals__=getattr(function, "__globals__", {}),
-        __type_params__=getattr(function, "__type_params__", ()),
-    )
-    local = inspect.getclosurevars(function).nonlocals
-    return typing.get_type_hints(asked, localns={**asked.__globals__, **local}, include_extras=True)
+    annotations = {name: hint for name, hint in function.__annotations__.items() if name in names}
+    known, variables = getattr(function, "__globals__", {}), getattr(function, "__type_params__", ())
+    asked = SimpleNamespace(__annotations__=annotations, __globals__=known, __type_params__=variables)
+    return typing.get_type_hints(asked, localns={**known, **inspect.getclosurevars(function).nonlocals}, include_extras=True)
 
 
 def encode_untyped(args: Sequence[Any], converter: DataConverter, where: str = "") -> tuple[str | None, int]:
@@ -146,11 +141,3 @@ def encode_untyped(args: Sequence[Any], converter: DataConverter, where: str = "
         return None, 0
     whole, hint = (args[0], Any) if len(args) == 1 else (list(args), list[Any])
     return compiled(converter, hint, where).encode(whole), len(args)
-
-
-def decode_untyped(text: str | None, arity: int, converter: DataConverter, where: str = "") -> tuple[Any, ...]:
-    """Plain JSON values: arguments of a call whose signature is unknown here."""
-    if arity == 0 or text is None:
-        return ()
-    whole = compiled(converter, Any if arity == 1 else list[Any], where).decode(text)
-    return (whole,) if arity == 1 else tuple(whole)

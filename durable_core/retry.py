@@ -55,9 +55,8 @@ class RetryPolicy:
 
     def delay_us(self, failure: FailureDetails, attempt: int, elapsed_us: int) -> int | None:
         """Microseconds to wait before the next attempt; None: give up."""
-        if attempt >= self.max_number_of_attempts or failure.non_retriable:
-            return None
-        if any(failure.is_caused_by(kind) for kind in self.non_retriable):
+        final = failure.non_retriable or any(failure.is_caused_by(kind) for kind in self.non_retriable)
+        if final or attempt >= self.max_number_of_attempts:
             return None
         delay = self._backoff_us(attempt)
         if self.handler is not None:

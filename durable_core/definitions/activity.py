@@ -7,23 +7,19 @@ import logging
 from asyncio import events
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
-from functools import cached_property
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, Self, TypeVar, overload
+from functools import cached_property, partial
+from typing import Any, Concatenate, Generic, Literal, Protocol, Self, overload
 
-import attrs
+from msgspec import Struct
 
-from durable_core.definitions.definition import Definition, checked_name, takes_context
+from durable_core.definitions.definition import Definition, P, R, checked_name, takes_context
 from durable_core.errors import ForbiddenInOrchestratorError, RegistrationError
 from durable_core.retry import RetryPolicy
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 Executor = Literal["thread", "process"]
 
 
-@attrs.define
-class ActivityContext:
+class ActivityContext(Struct):
     """Optional first parameter of an activity (annotate it with this class).
 
     ``idempotency_key`` is the same for every delivery of this call, also after a crash: hand it to services that deduplicate. ``attempt``
@@ -65,9 +61,8 @@ class Activity(Definition, Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         if getattr(events._get_running_loop(), "is_orchestrator_loop", False):
-            raise ForbiddenInOrchestratorError(
-                f"activity {self.name!r} was called directly inside an orchestrator; write: await ctx.call_activity({self.name}, ...). Directly it would run again on every replay"
-            )
+            what = f"activity {self.name!r} was called directly inside an orchestrator; it would run again on every replay"
+            raise ForbiddenInOrchestratorError(f"{what}. Write: await ctx.call_activity({self.name}, ...)")
         if self.takes_context and not any(isinstance(value, ActivityContext) for value in (*args, *kwargs.values())):
             logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{self.name}"))
             return self.fn(ActivityContext("called directly", "called directly", self.name, 1, logger), *args, **kwargs)
@@ -107,9 +102,8 @@ def make_activity(
     if executor not in ("thread", "process"):
         raise RegistrationError(f"activity {name!r}: executor must be 'thread' or 'process', got {executor!r}")
     if executor == "process" and (is_async or inspect.ismethod(fn) or "<locals>" in fn.__qualname__ or takes_context(fn, ActivityContext)):
-        raise RegistrationError(
-            f"activity {name!r}: executor='process' needs a plain def at module level without ActivityContext, so that another process can import it"
-        )
+        need = "a plain def at module level without ActivityContext, so that another process can import it"
+        raise RegistrationError(f"activity {name!r}: executor='process' needs {need}")
     kind = AsyncActivity if is_async else SyncActivity
     return kind(fn, name)._with(retry=retry, timeout=timeout, executor=executor)
 
@@ -142,9 +136,7 @@ class ActivityDecorator(Protocol):
 
 def _activity(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Define an activity in a library; an engine learns of it by ``engine.register``. On the engine itself use ``@engine.activity``."""
-    if fn is None:
-        return lambda fn: make_activity(fn, **options)
-    return make_activity(fn, **options)
+    return partial(make_activity, **options) if fn is None else make_activity(fn, **options)
 
 
 activity: ActivityDecorator = _activity

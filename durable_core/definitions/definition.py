@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 from durable_core.errors import RegistrationError
+from durable_core.parameters import callable_hints
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Definition:
@@ -36,10 +40,13 @@ class Definition:
 
 
 def takes_context(fn: Callable[..., Any], context: type, position: int = 0) -> bool:
-    """Whether the parameter in this position is annotated with the class ``context``, or with a text that ends in its name."""
-    parameters = list(inspect.signature(fn).parameters.values())
-    annotation = parameters[position].annotation if position < len(parameters) else None
-    return annotation is context or (isinstance(annotation, str) and annotation.rpartition(".")[2] == context.__name__)
+    """Whether the parameter in this position is annotated with the class ``context``: as itself, as a text that means it, or, if the text
+    means nothing at run time (imported under TYPE_CHECKING), as one that ends in its name."""
+    parameters = list(inspect.signature(fn).parameters.values())[position : position + 1]
+    try:
+        return [callable_hints(fn, {each.name}).get(each.name) for each in parameters] == [context]
+    except Exception:
+        return str(parameters[0].annotation).rpartition(".")[2] == context.__name__
 
 
 def checked_name(fn: Any, name: str | None, kind: str, how: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
-from attrs import define, frozen
+from attrs import frozen
+from msgspec import Struct
 
 from durable_core.backend import ENTITY_PREFIX
 from durable_core.definitions.definition import Definition, takes_context
@@ -47,8 +48,7 @@ class EntityId:
         return self.instance_id
 
 
-@define
-class EntityContext:
+class EntityContext(Struct):
     """Optional first parameter (after ``self``) of an operation, annotated with this class."""
 
     id: EntityId
@@ -70,8 +70,7 @@ class Operation(Definition):
         self.skip = 1 + self.takes_context
 
 
-@frozen
-class EntityDefinition:
+class EntityDefinition(Struct, frozen=True):
     """``name`` is lower case; ``operations`` are the public methods."""
 
     cls: type
@@ -106,14 +105,10 @@ def make_entity(cls: Any, *, name: str | None = None) -> EntityDefinition:
     if not inspect.isclass(cls):
         raise RegistrationError(f"an entity must be a class, got {cls!r}")
     name = EntityId(name or cls.__name__, "-").name
-    required = [
-        parameter.name
-        for parameter in inspect.signature(cls).parameters.values()
-        if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
-    if required:
-        raise RegistrationError(
-            f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state), but needs {', '.join(required)}; give defaults"
-        )
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as error:
+        text = f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state): {error}; give it a default"
+        raise RegistrationError(text) from None
     methods = inspect.getmembers(cls, inspect.isfunction)
     return EntityDefinition(cls, name, {key: Operation(name, fn, key) for key, fn in methods if not key.startswith("_")})

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Self, overload
 
-from durable_core.definitions.definition import Definition, checked_name
+from durable_core.definitions.definition import Definition, P, R, checked_name
 from durable_core.definitions.wall_clock import warn_of_wall_clock
 from durable_core.errors import RegistrationError
 
 if TYPE_CHECKING:
     from durable_core.replay.context import OrchestrationContext
 
-P = ParamSpec("P")
-O = TypeVar("O")  # noqa: E741
 
-
-class Orchestrator(Definition, Generic[P, O]):
+class Orchestrator(Definition, Generic[P, R]):
     """A registered orchestrator. Start it through a client or ``ctx.call_sub_orchestrator``; calling it gives the plain coroutine."""
 
     kind = "orchestrator"
     skip = 1
     instance_id: str | None = None
 
-    def __call__(self, ctx: OrchestrationContext, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, O]:
+    def __call__(self, ctx: OrchestrationContext, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         return self.fn(ctx, *args, **kwargs)  # type: ignore[no-any-return]
 
     def with_options(self, *, instance_id: str | None = None) -> Self:
@@ -48,14 +46,12 @@ def make_orchestrator(fn: Callable[..., Any], *, name: str | None = None) -> Orc
 
 
 @overload
-def orchestrator(fn: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]], /) -> Orchestrator[P, O]: ...
+def orchestrator(fn: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, R]], /) -> Orchestrator[P, R]: ...
 @overload
 def orchestrator(
     *, name: str | None = ...
-) -> Callable[[Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]]], Orchestrator[P, O]]: ...
+) -> Callable[[Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, R]]], Orchestrator[P, R]]: ...
 def orchestrator(fn: Any = None, /, *, name: str | None = None) -> Any:
     """Define an orchestrator in a library; an engine learns of it by ``engine.register``. On the engine itself use
     ``@engine.orchestrator``."""
-    if fn is None:
-        return lambda fn: make_orchestrator(fn, name=name)
-    return make_orchestrator(fn, name=name)
+    return partial(make_orchestrator, name=name) if fn is None else make_orchestrator(fn, name=name)

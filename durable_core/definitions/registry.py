@@ -41,13 +41,16 @@ class Callee(Generic[D]):
     def parameters(self) -> Parameters:
         return Parameters(self.fn, skip=self.definition.skip, name=self.definition.what, converter=self._converter)
 
-    @cached_property
-    def encode(self) -> Callable[[tuple[Any, ...], dict[str, Any]], tuple[str | None, int]]:
-        return self.parameters.encode if self.known else self._encode_unknown
+    def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
+        if self.known:
+            return self.parameters.encode(args, kwargs)
+        if kwargs:
+            what = f"{self.name!r} is called by name: its signature is unknown here"
+            raise PayloadError(f"{what}, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position")
+        return encode_untyped(args, self._converter, self.definition.what)
 
-    @cached_property
-    def decode(self) -> Callable[[str | None, int], tuple[Any, ...]]:
-        return self.parameters.decode
+    def decode(self, text: str | None, arity: int) -> tuple[Any, ...]:
+        return self.parameters.decode(text, arity)
 
     @cached_property
     def encode_result(self) -> Callable[[Any], str]:
@@ -56,14 +59,7 @@ class Callee(Generic[D]):
     @cached_property
     def decode_result(self) -> Callable[[str | None], Any]:
         hint = self.parameters.return_hint if self.known else Any
-        return _decoder(self._converter, hint, f"the result of {self.definition.what}")
-
-    def _encode_unknown(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, int]:
-        if kwargs:
-            raise PayloadError(
-                f"{self.name!r} is called by name: its signature is unknown here, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position"
-            )
-        return encode_untyped(args, self._converter, self.definition.what)
+        return compiled(self._converter, hint, f"the result of {self.definition.what}").decode
 
 
 def unknown() -> None:
@@ -85,9 +81,8 @@ class BoundEntity:
         name = operation if isinstance(operation, str) else getattr(operation, "__name__", "")
         bound = self._operations.get(name)
         if bound is None or (callable(operation) and bound.fn is not operation):
-            raise NotRegisteredError(
-                f"entity {self.name!r} has no operation {name or operation!r}; it has: {', '.join(sorted(self._operations)) or 'none'}"
-            )
+            has = ", ".join(sorted(self._operations)) or "none"
+            raise NotRegisteredError(f"entity {self.name!r} has no operation {name or operation!r}; it has: {has}")
         return bound
 
     def is_async(self, operation: str) -> bool:
@@ -97,11 +92,8 @@ class BoundEntity:
     @cached_property
     def _fields(self) -> dict[str, Any]:
         hints = get_type_hints(self.definition.cls, include_extras=True)
-        return {
-            name: compiled(self._converter, hint, f"attribute {name!r} of entity {self.name!r}")
-            for name, hint in hints.items()
-            if not name.startswith("_") and get_origin(hint) is not ClassVar
-        }
+        names = [name for name, hint in hints.items() if not name.startswith("_") and get_origin(hint) is not ClassVar]
+        return {name: compiled(self._converter, hints[name], f"attribute {name!r} of entity {self.name!r}") for name in names}
 
     def encode_state(self, entity: Any) -> dict[str, str]:
         """Attribute name → text."""
@@ -155,8 +147,9 @@ class Registry:
                 _ = bound.parameters  # refuses signatures that cannot travel, now rather than at the first call
             table[bound.name] = bound
         elif taken.fn is not bound.fn:
+            taken_by = f"the name {bound.name!r} is taken by {taken.fn.__module__}.{taken.fn.__qualname__}"
             raise RegistrationError(
-                f"the name {bound.name!r} is taken by {taken.fn.__module__}.{taken.fn.__qualname__}; names must be unique, since they are what a history remembers: pass name=... to one of them"
+                f"{taken_by}; names must be unique, since they are what a history remembers: pass name=... to one of them"
             )
 
     # ── looking up ────────────────────────────────────────────────────────────────────────────────────────────
@@ -188,21 +181,17 @@ class Registry:
     def check_size(self, text: str | None, what: str) -> str | None:
         """Raises ``PayloadTooLargeError`` for a text over the store's limit, before anything is written."""
         if text is not None and 4 * len(text) > self.max_payload_bytes and len(text.encode()) > self.max_payload_bytes:
-            raise PayloadTooLargeError(
-                f"{what} has {len(text.encode()):,} bytes and this store takes {self.max_payload_bytes:,}; put the data elsewhere and pass a reference to it"
-            )
+            sizes = f"{what} has {len(text.encode()):,} bytes and this store takes {self.max_payload_bytes:,}"
+            raise PayloadTooLargeError(f"{sizes}; put the data elsewhere and pass a reference to it")
         return text
 
     # ── values without a signature ────────────────────────────────────────────────────────────────────────────
 
     def decoder(self, hint: Any) -> Callable[[str | None], Any]:
         try:
-            return self._decoders[hint]
-        except KeyError:
-            decode = self._decoders[hint] = _decoder(self.converter, hint, "a value")
-            return decode
+            return self._decoders.get(hint) or self._decoders.setdefault(hint, compiled(self.converter, hint, "a value").decode)
         except TypeError:  # an unhashable hint
-            return _decoder(self.converter, hint, "a value")
+            return compiled(self.converter, hint, "a value").decode
 
     def encode_any(self, value: Any) -> str:
         return compiled(self.converter, Any, "a value").encode(value)
@@ -211,17 +200,6 @@ class Registry:
         return encode_untyped(args, self.converter, "a call by name")
 
 
-def _decoder(converter: DataConverter, hint: Any, where: str) -> Callable[[str | None], Any]:
-    """A missing text is None."""
-    decode = compiled(converter, hint, where).decode
-
-    def decode_or_none(text: str | None) -> Any:
-        return None if text is None else decode(text)
-
-    return decode_or_none
-
-
 def _not_registered(what: Any, kind: str) -> NotRegisteredError:
-    return NotRegisteredError(
-        f"{what!r} is not an {kind} of this engine; decorate it with @engine.{kind}, or engine.register(...) what a library defines"
-    )
+    advice = f"decorate it with @engine.{kind}, or engine.register(...) what a library defines"
+    return NotRegisteredError(f"{what!r} is not an {kind} of this engine; {advice}")

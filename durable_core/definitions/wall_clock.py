@@ -10,6 +10,7 @@ import dis
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import reduce
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -38,7 +39,7 @@ def warn_of_wall_clock(fn: Callable[..., Any], name: str) -> None:
     code = getattr(fn, "__code__", None)
     if code is None:
         return
-    suspects = _suspects()
+    suspects = list(_suspects())
     for line, found in _global_paths(code, getattr(fn, "__globals__", {})):
         for what, value, instead in suspects:
             if found is value or (found == value and type(found) is type(value)):
@@ -47,17 +48,13 @@ def warn_of_wall_clock(fn: Callable[..., Any], name: str) -> None:
                 warnings.warn(message, DeterminismWarning, stacklevel=4)
 
 
-def _suspects() -> list[tuple[str, Any, str]]:
-    found = []
+def _suspects() -> Iterator[tuple[str, Any, str]]:
     for instead, paths in _REPLACEMENTS.items():
         for path in paths.split():
-            module, *attributes = path.split(".")
-            value: Any = sys.modules.get(module)  # a module that nobody has imported cannot be named by the code
-            for attribute in attributes:
-                value = getattr(value, attribute, None)
+            module, *attributes = path.split(".")  # a module that nobody has imported cannot be named by the code
+            value = reduce(lambda found, name: getattr(found, name, None), attributes, sys.modules.get(module))
             if value is not None:
-                found.append((path, value, instead))
-    return found
+                yield path, value, instead
 
 
 def _global_paths(code: CodeType, namespace: dict[str, Any]) -> Iterator[tuple[int, Any]]:

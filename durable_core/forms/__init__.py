@@ -1,7 +1,6 @@
 """How a value of one type travels as JSON: the strict rules behind ``converter.JsonConverter``.
 
-    form.py        ``Form``: one type hint, compiled; ``Fault``: what was wrong, and where
-    hints.py       type hints taken apart: names, type variables, annotations of classes
+    form.py        ``Form``: one type hint, compiled; ``Fault``: what was wrong, and where; type hints taken apart
     scalars.py     int, str, …; what travels as a string: Decimal, datetime, UUID, bytes, Path; Enum and Literal
     containers.py  list, tuple, set, dict
     records.py     attrs classes, dataclasses, NamedTuple, TypedDict, pydantic models

@@ -8,12 +8,8 @@ import types
 from pathlib import Path, PurePath
 from typing import Any, Literal, Never, NoReturn, Union, get_args, get_origin
 
-from durable_core.forms.containers import CONTAINERS, container_form, tuple_form
-from durable_core.forms.form import Fault, Form, guarded
-from durable_core.forms.hints import hint_name, unwrapped
-from durable_core.forms.records import model_form, parameters_of, record_form
-from durable_core.forms.scalars import SCALARS, choice_form, written_form
-from durable_core.forms.unions import union_form
+from durable_core.forms import containers, records, scalars, unions
+from durable_core.forms.form import Fault, Form, guarded, hint_name, unwrapped
 
 
 class Forms:
@@ -58,9 +54,8 @@ class Forms:
             if hint in self._draft:
                 return self._draft[hint]
             outermost = not self._draft
-            self._draft[hint] = Form(  # what a type alias that contains itself finds there
-                hint_name(hint), lambda value: self.form(hint).encode(value), lambda native: self.form(hint).decode(native)
-            )
+            # What a type alias that contains itself finds there.
+            self._draft[hint] = Form(hint_name(hint), lambda value: self.form(hint).encode(value), lambda it: self.form(hint).decode(it))
             try:
                 made = self._draft[hint] = self._make(hint)
                 if outermost:
@@ -83,25 +78,25 @@ class Forms:
 
     def _built_in(self, hint: Any) -> Form:
         name, origin, args = hint_name(hint), get_origin(hint) or hint, get_args(hint)
-        if (scalar := SCALARS.get(types.NoneType if origin in (None, Never, NoReturn) else origin)) is not None:
+        if (scalar := scalars.SCALARS.get(types.NoneType if origin in (None, Never, NoReturn) else origin)) is not None:
             return scalar
         if origin is Literal:
-            return choice_form(name, args, tuple(map(type, args)), self.encode_any)
+            return scalars.choice_form(name, args, tuple(map(type, args)), self.encode_any)
         if origin is Union or origin is types.UnionType:
-            return union_form(name, [self.form(member) for member in args])
+            return unions.union_form(name, [self.form(member) for member in args])
         if origin is tuple and hint is not tuple and args[1:] != (...,):
-            return tuple_form(name, [self.form(arg) for arg in args])
-        if origin in CONTAINERS:
-            return container_form(name, origin, args, self.form)
+            return containers.tuple_form(name, [self.form(arg) for arg in args])
+        if origin in containers.CONTAINERS:
+            return containers.container_form(name, origin, args, self.form)
         cls: Any = origin if isinstance(origin, type) else object
         if issubclass(cls, enum.Enum):
-            return choice_form(name, list(cls), (cls,), lambda member: self.encode_any(member.value), cls)
-        if parameters_of(cls) is not None:
-            return record_form(hint, self.form, lambda form: self._draft.update({hint: form}))
+            return scalars.choice_form(name, list(cls), (cls,), lambda member: self.encode_any(member.value), cls)
+        if records.parameters_of(cls) is not None:
+            return records.record_form(hint, self.form, lambda form: self._draft.update({hint: form}))
         if hasattr(cls, "__pydantic_root_model__"):
-            return model_form(cls, self.encode_any)
+            return records.model_form(cls, self.encode_any)
         if issubclass(cls, PurePath):
-            return written_form(cls, str, cls)
+            return scalars.written_form(cls, str, cls)
         raise Fault(f"there is no rule for {name}: use a dataclass or an attrs class, or register hooks for it (JsonConverter.cattrs)")
 
     # ── the user's own hooks ──────────────────────────────────────────────────────────────────────────────────────

@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 import collections.abc as abc
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from types import NoneType
 from typing import Any
 
 import msgspec
 
-from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, json_bytes
-from durable_core.forms.hints import hint_name
+from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, hint_name, json_bytes
 
 _NO_SEQUENCE = (str, bytes, bytearray, memoryview)  # though Python says so
 
@@ -27,16 +25,16 @@ CONTAINERS: dict[Any, Function] = {
 """What a hint's origin takes, and what makes one of parsed JSON."""
 
 
-def container_form(name: str, origin: Any, args: tuple[Any, ...], lookup: Callable[[Any], Form]) -> Form:
+def container_form(name: str, origin: Any, args: tuple[Any, ...], lookup: abc.Callable[[Any], Form]) -> Form:
     parts = [lookup(arg) for arg in args or (Any, Any) if arg is not ...]
     return _mapping_form(name, parts[0], parts[1], origin) if issubclass(origin, abc.Mapping) else _items_form(name, parts[0], origin)
 
 
-def tuple_form(name: str, elements: Sequence[Form]) -> Form:
+def tuple_form(name: str, elements: abc.Sequence[Form]) -> Form:
     """A tuple of fixed length."""
     encoders, decoders = [element.encode for element in elements], [element.decode for element in elements]
 
-    def each(functions: list[Function], values: Sequence[Any]) -> list[Any]:
+    def each(functions: list[Function], values: abc.Sequence[Any]) -> list[Any]:
         if len(values) != len(functions):
             raise Fault(f"expected {name}, got {len(values)} elements")
         return _collect(function(value) for function, value in zip(functions, values, strict=True))
@@ -70,7 +68,7 @@ def _items_form(name: str, element: Form, origin: Any) -> Form:
     return checked(name, origin, list, encode, decode)
 
 
-def _collect(results: Iterable[Any], step: str = "[{}]") -> list[Any]:
+def _collect(results: abc.Iterable[Any], step: str = "[{}]") -> list[Any]:
     done: list[Any] = []
     try:
         done.extend(results)

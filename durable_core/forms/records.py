@@ -14,8 +14,7 @@ from typing import Any, get_origin
 
 import attrs
 
-from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, guarded, json_bytes
-from durable_core.forms.hints import field_hints, hint_name, unwrapped
+from durable_core.forms.form import KINDS, Fault, Form, Function, checked, expected, field_hints, guarded, hint_name, json_bytes, unwrapped
 
 _Step = tuple[str, str, bool, Function]
 """A part of a value: its name there, its name in what is made of it, whether it must be there, and what is done with it."""

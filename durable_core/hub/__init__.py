@@ -24,9 +24,6 @@ and an argument.
 Nothing here reads a clock, draws a random number or does I/O.
 """
 
-from __future__ import annotations
-
-from durable_core.hub import effects as effects
 from durable_core.hub.eligibility import STEAL_AFTER_US as STEAL_AFTER_US
 from durable_core.hub.eligibility import eligible_tasks as eligible_tasks
 from durable_core.hub.eligibility import eligible_turns as eligible_turns

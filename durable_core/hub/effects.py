@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from msgspec import Struct
-from msgspec.structs import replace
+from msgspec import Struct, structs
 
 from durable_core.backend import HistoryRow
 from durable_core.hub.rows import DETAIL_KINDS, DetailKind, InstanceRow, MessageRow, State, TaskRow, WorkerRow
@@ -165,12 +164,12 @@ class DropWorker(Effect, frozen=True):
     def absorb(self, state: State) -> None:
         state.workers.pop(self.id, None)
         for row in [row for row in state.instances.values() if row.holder == self.id]:
-            state.instances[row.instance] = replace(row, holder=None, claimed=False, hold_until_us=0)
+            state.instances[row.instance] = structs.replace(row, holder=None, claimed=False, hold_until_us=0)
         for task in [task for task in state.tasks.values() if task.worker == self.id]:
             if task.cancelled:
                 state.tasks.discard(task.id)
             else:
-                state.tasks[task.id] = replace(task, worker=None)
+                state.tasks[task.id] = structs.replace(task, worker=None)
 
 
 class Advance(Effect, frozen=True):

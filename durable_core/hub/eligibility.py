@@ -70,9 +70,8 @@ def claimable_since(state: State, id: str, worker: str, selectors: Selectors, no
     if row is None or row.claimed:
         return None
     since = due_since(row, state.inbox.get(id, {}).values(), now_us, admitted=admits(selectors, row))
-    if since is None or row.holder in (None, worker) or row.hold_until_us <= now_us or since + STEAL_AFTER_US <= now_us:
-        return since
-    return None
+    free = row.holder in (None, worker) or row.hold_until_us <= now_us
+    return since if since is not None and (free or since + STEAL_AFTER_US <= now_us) else None
 
 
 def eligible_turns(state: State, worker: str, selectors: Selectors, now_us: int, among: Iterable[str] | None = None) -> list[str]:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec import Struct
-from msgspec.structs import replace
+from msgspec import Struct, structs
 
 from durable_core.backend import AbandonWorker, Claim, ClaimedTask, ClaimedTurn, Heartbeat, OutcomeStatus, Selectors
 from durable_core.hub import effects as fx
@@ -61,7 +60,7 @@ def grant(tx: Transaction, command: Grant) -> Claim:
     plain = [id for id in ids if not is_suspect(state.instances[id], worker.id, tx.now_us)]
     rows = [lease(tx, state.instances[id], worker.id) for id in (plain if plain[:1] == ids[:1] else ids[:1])]
     free = [row for row in map(state.tasks.get, dict.fromkeys(command.tasks)) if row is not None and is_free(row, selectors)]
-    tasks = [replace(row, worker=worker.id, attempt=row.attempt + 1) for row in free]
+    tasks = [structs.replace(row, worker=worker.id, attempt=row.attempt + 1) for row in free]
     tx.effects += map(fx.PutTask, tasks)
     if rows or tasks:
         leased = tuple(row.instance for row in rows), tuple(task.id for task in tasks)
@@ -72,10 +71,10 @@ def grant(tx: Transaction, command: Grant) -> Claim:
 def lease(tx: Transaction, row: InstanceRow, worker: str) -> InstanceRow:
     """Mark a turn of the instance as out with ``worker``, under a new epoch and attempt unless it is the holder's own."""
     if is_own(row, worker, tx.now_us):
-        row = replace(row, claimed=True, hold_until_us=0)
+        row = structs.replace(row, claimed=True, hold_until_us=0)
     else:
         tx.epoch += 1
-        row = replace(row, holder=worker, claimed=True, hold_until_us=0, epoch=tx.epoch, attempt=row.attempt + 1)
+        row = structs.replace(row, holder=worker, claimed=True, hold_until_us=0, epoch=tx.epoch, attempt=row.attempt + 1)
     tx.put(row)
     return row
 
@@ -104,7 +103,7 @@ def beat(tx: Transaction, command: Beat) -> Heartbeat:
     for other in state.workers.values():
         if other.until_us <= tx.now_us and other.id != command.worker:
             _give_up(tx, other.id)
-    tx.effects.append(fx.PutWorker(replace(worker or WorkerRow(command.worker, 0), until_us=tx.now_us + command.ttl_us)))
+    tx.effects.append(fx.PutWorker(structs.replace(worker or WorkerRow(command.worker, 0), until_us=tx.now_us + command.ttl_us)))
     cancelled = tuple(row.id for row in state.tasks.values() if row.cancelled and row.worker == command.worker)
     tx.effects += map(fx.DropTask, cancelled)
     tx.effects.append(fx.Forget(tx.now_us))

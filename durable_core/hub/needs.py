@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from attrs import define, field
+from msgspec import Struct, field
 
 from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTask, CreateInstance, Purge, Release, SendMessage
 from durable_core.hub.leases import Beat, Grant, tombstone
@@ -14,8 +14,7 @@ from durable_core.hub.rows import DetailKind, State, decode_messages
 _ALL = 1 << 40
 
 
-@define
-class Needs:
+class Needs(Struct):
     """What ``decide`` will read for some commands: a store must load these rows (those that exist) and may load more.
 
     Always: the counters (``now_us``, ``epoch``, ``position``).
@@ -30,15 +29,15 @@ class Needs:
     ``DropWorker`` reach rows that nobody named.
     """
 
-    instances: set[str] = field(factory=set)
-    inboxes: Counter[str] = field(factory=Counter)
-    messages: set[tuple[str, str]] = field(factory=set)
-    tasks: set[str] = field(factory=set)
-    seen: set[str] = field(factory=set)
-    details: set[tuple[str, DetailKind]] = field(factory=set)
-    workers: set[str] = field(factory=set)
+    instances: set[str] = set()
+    inboxes: Counter[str] = field(default_factory=Counter)
+    messages: set[tuple[str, str]] = set()
+    tasks: set[str] = set()
+    seen: set[str] = set()
+    details: set[tuple[str, DetailKind]] = set()
+    workers: set[str] = set()
     all_workers: bool = False
-    cancelled_tasks_of: set[str] = field(factory=set)
+    cancelled_tasks_of: set[str] = set()
 
 
 def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 1_000) -> Needs:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Literal, get_args
 
-from attrs import define, field
-from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec import Struct, field, structs
 
 from durable_core.backend import ENTITY_PREFIX, Capabilities, ClaimedTask, HistoryRow, InstanceFacts, InstanceStatus, Message, ParentRef
 
@@ -96,8 +94,7 @@ class TaskTable(dict[str, TaskRow]):
                 del self.by_instance[row.instance]
 
 
-@define
-class State:
+class State(Struct):
     """A hub, or the part of one that a store has loaded. Only effects change it; a store loads a row by assigning it to its table.
 
     ``epoch`` and ``position`` are the last ones given out. ``inbox`` is by target and message id; ``history`` is that of the current
@@ -107,19 +104,19 @@ class State:
     now_us: int = 0
     epoch: int = 0
     position: int = 0
-    instances: dict[str, InstanceRow] = field(factory=dict)
-    details: dict[tuple[str, DetailKind], bytes] = field(factory=dict)
-    inbox: dict[str, dict[str, MessageRow]] = field(factory=dict)
-    tasks: TaskTable = field(factory=TaskTable)
-    history: dict[str, list[HistoryRow]] = field(factory=dict)
-    seen: dict[str, int] = field(factory=dict)
-    workers: dict[str, WorkerRow] = field(factory=dict)
-    limits: Capabilities = field(factory=lambda: Capabilities("none", multi_process=False, proves_death=False))
+    instances: dict[str, InstanceRow] = {}
+    details: dict[tuple[str, DetailKind], bytes] = {}
+    inbox: dict[str, dict[str, MessageRow]] = {}
+    tasks: TaskTable = field(default_factory=TaskTable)
+    history: dict[str, list[HistoryRow]] = {}
+    seen: dict[str, int] = {}
+    workers: dict[str, WorkerRow] = {}
+    limits: Capabilities = field(default_factory=lambda: Capabilities("none", multi_process=False, proves_death=False))
 
 
 def encode_messages(messages: Iterable[Message]) -> bytes:
     """Obituaries as bytes: a JSON list that a person can read, payloads in base64."""
-    return json.dumps([asdict(message) | {"payload": b64encode(message.payload).decode()} for message in messages]).encode()
+    return json.dumps([structs.asdict(message) | {"payload": b64encode(message.payload).decode()} for message in messages]).encode()
 
 
 def decode_messages(data: bytes) -> tuple[Message, ...]:

@@ -55,14 +55,9 @@ class Transaction:
 
     def inbox(self, row: InstanceRow) -> list[MessageRow]:
         """The messages for an instance's current execution, those included that this command sent, those left out that it ``dropped``."""
-        stored = self.state.inbox.get(row.instance, {})
-        return [
-            arrival
-            for arrival in chain(stored.values(), self.arrived)
-            if arrival.message.target == row.instance
-            and arrival.message.id not in self.dropped
-            and arrival.message.execution in (None, row.execution)
-        ]
+        arrived = (arrival for arrival in self.arrived if arrival.message.target == row.instance)
+        rows = chain(self.state.inbox.get(row.instance, {}).values(), arrived)
+        return [each for each in rows if each.message.id not in self.dropped and each.message.execution in (None, row.execution)]
 
     def remembers(self, id: str) -> bool:
         """Whether an id was seen within the dedup window."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import define
+from msgspec import Struct
 
 from durable_core.errors import FailureDetails, TaskTimeoutError
 from durable_core.events import CommandKind, EventRaised
@@ -82,8 +82,7 @@ class RetryingCall:
         self._execution.cancel_command(*self._outstanding)
 
 
-@define(eq=False)
-class _Deadline:
+class _Deadline(Struct, eq=False):
     task: DurableTask[Any]
     message: str
 

@@ -8,6 +8,7 @@ even that is kept on a list for ever, since letting it be collected would run it
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from durable_core.replay.loop import DeterministicLoop
@@ -106,8 +107,7 @@ def _keep_for_ever(thing: object) -> None:
     """A list is not for ever: the interpreter empties it when it ends, and code that swallows everything and loops would keep the process
     from ending. So there is one reference more, which nobody owns."""
     LEAKED.append(thing)
-    try:
+    with suppress(ImportError):  # a Python built without ctypes has the list
         from ctypes import py_object, pythonapi
-    except ImportError:  # a Python built without it has the list
-        return
-    pythonapi.Py_IncRef(py_object(thing))
+
+        pythonapi.Py_IncRef(py_object(thing))

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypedDict, T
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from durable_core import events as ev
-from durable_core.definitions.activity import Activity, P, R
+from durable_core.definitions.activity import Activity
+from durable_core.definitions.definition import P, R
 from durable_core.definitions.entity import E, EntityId
-from durable_core.definitions.orchestrator import O, Orchestrator
+from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import OutsideOrchestratorError
 from durable_core.ids import check_instance_id, child_id
@@ -148,18 +149,14 @@ class OrchestrationContext:
     @overload
     def call_activity(self, fn: Activity[P, R], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
     @overload
-    def call_activity(
-        self, fn: Callable[[*Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **options: Unpack[CallOptions]
-    ) -> DurableTask[R]: ...
+    def call_activity(self, fn: Callable[[*Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **opts: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(self, fn: Callable[[*Ts], R], /, *args: *Ts, **options: Unpack[CallOptions]) -> DurableTask[R]: ...
+    def call_activity(self, fn: Callable[[*Ts], R], /, *args: *Ts, **opts: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(self, fn: str, /, *args: Any, return_type: type[R], **options: Unpack[CallOptions]) -> DurableTask[R]: ...
+    def call_activity(self, fn: str, /, *args: Any, return_type: type[R], **opts: Unpack[CallOptions]) -> DurableTask[R]: ...
     @overload
-    def call_activity(self, fn: str, /, *args: Any, **options: Unpack[CallOptions]) -> DurableTask[Any]: ...
-    def call_activity(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
-        self, fn: Any, /, *args: Any, retry: Any = None, tags: Any = None, timeout: Any = None, return_type: Any = None, **kwargs: Any
-    ) -> Any:
+    def call_activity(self, fn: str, /, *args: Any, **opts: Unpack[CallOptions]) -> DurableTask[Any]: ...
+    def call_activity(self, fn: Any, /, *args: Any, return_type: Any = None, **kwargs: Any) -> Any:  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
         """Run an activity, at least once, and await its result.
 
         ``fn`` is the activity, or its name (then give ``return_type`` to have the result typed and checked). ``timeout`` covers the whole
@@ -169,7 +166,7 @@ class OrchestrationContext:
         execution = self._active()
         callee = execution.registry.activity(fn)
         defaults = fn if isinstance(fn, Activity) else callee.definition
-        _check_options(retry, timeout, tags)
+        retry, timeout, tags = _take_options(kwargs)
         text, arity = callee.encode(args, kwargs)
         execution.registry.check_size(text, f"the input of {callee.name!r}")
         decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
@@ -187,7 +184,7 @@ class OrchestrationContext:
     ) -> DurableTask[Any]:
         """One command, or with a policy one an attempt. ``schedule(attempt, waiter)`` issues it and gives its id."""
         execution = self._execution
-        task: DurableTask[Any] = DurableTask(execution.loop, name, kind, decode, execution.cancel_call)
+        task: DurableTask[Any] = DurableTask(execution.loop, name, kind, decode)
         if retry is None:
             task.task_id = schedule(1, task)
         else:
@@ -199,27 +196,16 @@ class OrchestrationContext:
     # ── sub-orchestrations ────────────────────────────────────────────────────────────────────────────────────
 
     @overload
-    def call_sub_orchestrator(self, fn: Orchestrator[P, O], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[O]: ...
+    def call_sub_orchestrator(self, fn: Orchestrator[P, R], /, *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
     @overload
     def call_sub_orchestrator(
-        self, fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]], /, *args: *Ts, **options: Unpack[ChildOptions]
-    ) -> DurableTask[O]: ...
+        self, fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, R]], /, *args: *Ts, **opts: Unpack[ChildOptions]
+    ) -> DurableTask[R]: ...
     @overload
-    def call_sub_orchestrator(self, fn: str, /, *args: Any, return_type: type[R], **options: Unpack[ChildOptions]) -> DurableTask[R]: ...
+    def call_sub_orchestrator(self, fn: str, /, *args: Any, return_type: type[R], **opts: Unpack[ChildOptions]) -> DurableTask[R]: ...
     @overload
-    def call_sub_orchestrator(self, fn: str, /, *args: Any, **options: Unpack[ChildOptions]) -> DurableTask[Any]: ...
-    def call_sub_orchestrator(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
-        self,
-        fn: Any,
-        /,
-        *args: Any,
-        return_type: Any = None,
-        instance_id: Any = None,
-        retry: Any = None,
-        tags: Any = None,
-        timeout: Any = None,
-        **kw: Any,
-    ) -> Any:
+    def call_sub_orchestrator(self, fn: str, /, *args: Any, **opts: Unpack[ChildOptions]) -> DurableTask[Any]: ...
+    def call_sub_orchestrator(self, fn: Any, /, *args: Any, instance_id: Any = None, return_type: Any = None, **kwargs: Any) -> Any:  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
         """Start another orchestration as a child and await its result.
 
         Without ``instance_id`` the child's id is derived from this execution's. An id that is taken by anybody but an ended child of this
@@ -227,11 +213,11 @@ class OrchestrationContext:
         """
         execution = self._active()
         callee = execution.registry.orchestrator(fn)
-        _check_options(retry, timeout, tags)
+        retry, timeout, tags = _take_options(kwargs)
         chosen = instance_id or (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
         if chosen is not None:
             check_instance_id(chosen)
-        text, arity = callee.encode(args, kw)
+        text, arity = callee.encode(args, kwargs)
         execution.registry.check_size(text, f"the input of {callee.name!r}")
         decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
 
@@ -248,19 +234,16 @@ class OrchestrationContext:
         """A durable timer: at a time (aware), or after a while. ``asyncio.sleep`` is the same for short. A time in the past fires at
         once."""
         execution = self._active()
-        if isinstance(fire_at, timedelta):
-            due_us = execution.loop.now_us + microseconds(fire_at)
-        elif not isinstance(fire_at, datetime):
+        if not isinstance(fire_at, timedelta | datetime):
             raise TypeError(f"create_timer needs a timedelta or an aware datetime, got {fire_at!r}; for seconds write asyncio.sleep(...)")
-        elif fire_at.tzinfo is None:
+        if isinstance(fire_at, datetime) and fire_at.tzinfo is None:
             raise ValueError(
-                f"create_timer needs an aware datetime, got the naive {fire_at!r}; say which time zone, e.g. ctx.current_utc_datetime + timedelta(...)"
+                f"create_timer needs an aware datetime, got the naive {fire_at!r}; say which time zone, e.g. tzinfo=datetime.UTC"
             )
-        else:
-            due_us = microseconds(fire_at - _EPOCH)
+        due_us = microseconds(fire_at - _EPOCH) if isinstance(fire_at, datetime) else execution.loop.now_us + microseconds(fire_at)
         if due_us > LATEST_US:
             raise OverflowError(f"a timer cannot fire after the year 9999, got {fire_at!r}")
-        task: DurableTask[None] = DurableTask(execution.loop, "timer", "timer", on_cancel=execution.cancel_call)
+        task: DurableTask[None] = DurableTask(execution.loop, "timer", "timer")
         task.task_id = execution.start_timer(max(due_us, execution.loop.now_us), task)
         return task
 
@@ -274,7 +257,7 @@ class OrchestrationContext:
         execution = self._active()
         if not name:
             raise ValueError("an event name must not be empty")
-        _check_options(None, timeout)
+        _take_options({"timeout": timeout})
         decode = execution.registry.decoder(Any if return_type is None else return_type)
         task: DurableTask[Any] = DurableTask(execution.loop, name, decode=decode, on_cancel=execution.external_events.give_up)
         execution.external_events.wait(task)
@@ -341,16 +324,18 @@ class OrchestrationContext:
     def _active(self) -> Execution:
         execution = self._execution
         if events._get_running_loop() is not execution.loop:
-            raise OutsideOrchestratorError(
-                f"a context of orchestrator {execution.name!r} ({execution.instance_id!r}) was used outside of its own turns; ctx works only in that orchestrator and the coroutines it awaits"
-            )
+            what = f"a context of orchestrator {execution.name!r} ({execution.instance_id!r}) was used outside of its own turns"
+            raise OutsideOrchestratorError(f"{what}; ctx works only in that orchestrator and the coroutines it awaits")
         return execution
 
 
-def _check_options(retry: Any, timeout: Any, tags: Any = None) -> None:
-    if not isinstance(retry, RetryPolicy | None):
+def _take_options(given: dict[str, Any]) -> tuple[RetryPolicy | None, timedelta | None, dict[str, str] | None]:
+    """Out of a call's keyword arguments; those that are left are the callee's."""
+    retry, timeout, tags = given.pop("retry", None), given.pop("timeout", None), given.pop("tags", None)
+    if retry is not None and not isinstance(retry, RetryPolicy):
         raise TypeError(f"retry must be a RetryPolicy, got {retry!r}")
-    if not isinstance(timeout, timedelta | None) or (timeout is not None and timeout <= timedelta(0)):
+    if timeout is not None and not (isinstance(timeout, timedelta) and timeout > timedelta(0)):
         raise TypeError(f"timeout must be a timedelta above zero, got {timeout!r}")
     if tags is not None and not (isinstance(tags, dict) and all(isinstance(text, str) for pair in tags.items() for text in pair)):
         raise TypeError(f"tags must be a dict of texts, got {tags!r}")
+    return retry, timeout, tags

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import events
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar, overload
 
@@ -12,13 +11,12 @@ from durable_core.replay.futures import DurableTask
 from durable_core.replay.loop import DeterministicLoop
 
 T = TypeVar("T")
-T1 = TypeVar("T1")
 T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 
 
 def _futures(tasks: tuple[Any, ...], name: str) -> tuple[DeterministicLoop, list[Any]]:
-    loop: Any = events._get_running_loop()
+    loop: Any = asyncio._get_running_loop()
     if not isinstance(loop, DeterministicLoop):
         raise OutsideOrchestratorError(f"{name} works inside an orchestrator; elsewhere use asyncio.gather or asyncio.wait")
     if len(tasks) == 1 and not hasattr(tasks[0], "__await__"):
@@ -27,9 +25,9 @@ def _futures(tasks: tuple[Any, ...], name: str) -> tuple[DeterministicLoop, list
 
 
 @overload
-def when_all(first: Awaitable[T1], second: Awaitable[T2], /) -> DurableTask[tuple[T1, T2]]: ...
+def when_all(first: Awaitable[T], second: Awaitable[T2], /) -> DurableTask[tuple[T, T2]]: ...
 @overload
-def when_all(first: Awaitable[T1], second: Awaitable[T2], third: Awaitable[T3], /) -> DurableTask[tuple[T1, T2, T3]]: ...
+def when_all(first: Awaitable[T], second: Awaitable[T2], third: Awaitable[T3], /) -> DurableTask[tuple[T, T2, T3]]: ...
 @overload
 def when_all(tasks: Iterable[Awaitable[T]], /) -> DurableTask[list[T]]: ...
 def when_all(*tasks: Any) -> Any:
@@ -49,21 +47,19 @@ def when_all(*tasks: Any) -> Any:
     outer: DurableTask[Any] = DurableTask(loop, "when_all", on_cancel=cancel_all)
 
     def finish() -> None:
-        if outer.done():
-            return
-        failed = next((future for future in futures if future.cancelled() or future.exception() is not None), None)
-        if failed is not None:
-            outer.set_exception(asyncio.CancelledError() if failed.cancelled() else failed.exception())
-            return
-        results = [future.result() for future in futures]
-        outer.set_result(tuple(results) if as_tuple else results)
+        try:
+            results = [future.result() for future in futures]
+        except (Exception, asyncio.CancelledError) as error:  # the first, in argument order
+            outer.set_exception(error)
+        else:
+            outer.set_result(tuple(results) if as_tuple else results)
 
     def one_done(future: Any) -> None:
         nonlocal left
         left -= 1
         if not future.cancelled():
             future.exception()  # counts as looked at: only the first failure is raised, the others are not unawaited
-        if left == 0:
+        if left == 0 and not outer.done():
             finish()
 
     for future in futures:

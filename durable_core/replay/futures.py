@@ -81,9 +81,6 @@ if TYPE_CHECKING:
         """To type checkers a future that is also a coroutine, so that ``TaskGroup.create_task`` takes it: our loop's ``create_task``
         does."""
 
-        _order: int
-
-        def __init__(self, *, loop: DeterministicLoop) -> None: ...
         def __await__(self) -> Generator[Any, None, R]: ...
         def send(self, value: Any, /) -> Any: ...
         def throw(self, *args: Any) -> Any: ...
@@ -118,9 +115,12 @@ class DurableTask(_DurableTaskBase[R]):
         return super().cancel(msg=msg)
 
     def give_up(self) -> None:
-        """Take back what is outstanding for this call."""
+        """Take back what is outstanding for this call: its one command, unless ``on_cancel`` knows better."""
         if self.on_cancel is not None:
             self.on_cancel(self)
+        elif self.kind is not None:
+            loop: Any = self.get_loop()
+            loop.host.cancel_command(self.kind, self.task_id)
 
     def close(self) -> None:
         """A ``TaskGroup`` that takes no more tasks does this to what it was given, taking it for a coroutine."""
@@ -129,14 +129,12 @@ class DurableTask(_DurableTaskBase[R]):
     # What the machine does when the reply is there. A cancelled call may still get one: it is dropped.
 
     def succeed(self, text: str | None) -> None:
-        if self.done():
-            return
-        try:
-            value: Any = self._decode(text) if self._decode is not None else None
-        except Exception as error:  # a result that does not fit the hint is the awaiting code's to see
-            self.fail_with(error)
-        else:
-            self.set_result(value)
+        if not self.done():
+            try:
+                value: Any = self._decode(text) if self._decode is not None else None
+                self.set_result(value)
+            except Exception as error:  # a result that does not fit the hint is the awaiting code's to see
+                self.fail_with(error)
 
     def fail_with(self, error: Exception) -> None:
         """What a converter or a retry handler of the user's raised: the awaiting code's to see, but for a process without memory."""
@@ -173,5 +171,4 @@ def _gathering_hash(future: Any) -> int:
         return object.__hash__(future)
     if not hasattr(future, "_order"):  # not __dict__: futures of the C class have one but do not show it
         future._order = loop.next_order()
-    order: int = future._order
-    return order
+    return int(future._order)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import Context
@@ -128,8 +127,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         while frame is not None and frame.f_globals.get("__name__") == "asyncio.tasks":
             if frame.f_code.co_name == "as_completed" or "_AsCompleted" in frame.f_code.co_qualname:
                 coro.close()
-                instead = "their start order would be random: wrap each in asyncio.create_task first"
-                self._forbid("asyncio.as_completed over coroutines", instead)
+                self._forbid("asyncio.as_completed over coroutines", "their order would be random: wrap each in asyncio.create_task first")
             frame = frame.f_back
 
     def _task_done(self, task: Any) -> None:
@@ -161,14 +159,14 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def __enter__(self) -> None:
         """User code may run from here: this is the running loop, and async generators are ours, until ``__exit__`` gives both back to the
         host."""
-        self._outer = (events._get_running_loop(), sys.get_asyncgen_hooks())
-        events._set_running_loop(self)
+        self._outer = (asyncio._get_running_loop(), sys.get_asyncgen_hooks())
+        asyncio._set_running_loop(self)
         sys.set_asyncgen_hooks(self.generators.append, self._finalise)
 
     def __exit__(self, *_error: object) -> None:
         loop, hooks = self._outer
         sys.set_asyncgen_hooks(*hooks)
-        events._set_running_loop(loop)
+        asyncio._set_running_loop(loop)
 
     def _finalise(self, generator: AsyncGenerator[Any, Any]) -> None:
         if not self._closed:
@@ -209,23 +207,18 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
 
 _FORBIDDEN = {
-    "a thread or executor (asyncio.to_thread, run_in_executor)": "run_in_executor",
-    "an executor": "set_default_executor",
+    "a thread or executor (asyncio.to_thread, run_in_executor)": "run_in_executor set_default_executor",
     "a call from another thread (call_soon_threadsafe)": "call_soon_threadsafe",
     "a name look-up": "getaddrinfo getnameinfo",
-    "a network connection": "create_connection",
+    "a network connection": "create_connection create_unix_connection create_datagram_endpoint start_tls",
     "a server": "create_server create_unix_server",
-    "a datagram endpoint": "create_datagram_endpoint",
-    "a socket connection": "create_unix_connection",
     "a socket": "connect_accepted_socket sock_recv sock_recv_into sock_recvfrom sock_sendall sock_sendto sock_connect sock_accept sock_sendfile",
-    "a TLS connection": "start_tls",
     "sending a file": "sendfile",
     "a pipe": "connect_read_pipe connect_write_pipe",
     "a subprocess": "subprocess_exec subprocess_shell",
     "watching a file descriptor": "add_reader remove_reader add_writer remove_writer",
     "a signal handler": "add_signal_handler remove_signal_handler",
-    "running a loop": "run_forever run_until_complete",
-    "stopping the loop": "stop",
+    "running or stopping the loop": "run_forever run_until_complete stop",
 }
 for _what, _methods in _FORBIDDEN.items():
     for _method in _methods.split():

@@ -31,13 +31,10 @@ from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import Callee, Registry
 from durable_core.errors import NonDeterminismError, OrchestrationStuckError, ReplayError, TurnTooLongError
 from durable_core.failures import describe
-from durable_core.replay.calls import ExternalEvents, TimerWaiter, Waiter
-from durable_core.replay.closing import close_loop
+from durable_core.replay import calls, closing, matching, source
 from durable_core.replay.context import OrchestrationContext
-from durable_core.replay.futures import DurableTask, hash_salt
+from durable_core.replay.futures import hash_salt
 from durable_core.replay.loop import DeterministicLoop
-from durable_core.replay.matching import Expected, mismatch_message, recorded_turns
-from durable_core.replay.source import await_line, user_line
 from durable_core.retry import LATEST_US
 
 LOGIC_VERSION = 1
@@ -69,7 +66,7 @@ class Execution:
     name: str = field(init=False)
     loop: DeterministicLoop = field(init=False)
     context: OrchestrationContext = field(init=False)
-    external_events: ExternalEvents = field(init=False, factory=ExternalEvents)
+    external_events: calls.ExternalEvents = field(init=False, factory=calls.ExternalEvents)
     started: ev.ExecutionStarted | None = field(init=False, default=None)
     problem: ReplayError | None = field(init=False, default=None)
     ending: Ending | None = field(init=False, default=None)
@@ -79,7 +76,7 @@ class Execution:
     _root: Any = field(init=False, default=None)
     _base_context: contextvars.Context = field(init=False, factory=contextvars.Context)
     # While a message of the history is applied again: the commands that followed it.
-    _expected: Expected | None = field(init=False, default=None)
+    _expected: matching.Expected | None = field(init=False, default=None)
     # What the next turn says.
     _events: list[ev.Event] = field(init=False, factory=list)
     _turn_commands: int = field(init=False, default=0)
@@ -101,7 +98,7 @@ class Execution:
     def replay(self, history: Iterable[ev.Event]) -> Iterator[None]:
         """Apply a recorded history, holding the code against it. Yields after each message, so that the caller can let others run; stops at
         a problem."""
-        for message, expected in recorded_turns(history):
+        for message, expected in matching.recorded_turns(history):
             self._expected = expected
             self.history_length += 1
             self._base_context.run(self._apply, message)
@@ -139,7 +136,7 @@ class Execution:
 
     def _end_code(self) -> None:
         self.closing = True
-        close_loop(self.loop, self._who)
+        closing.close_loop(self.loop, self._who)
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -151,11 +148,9 @@ class Execution:
         if self.ending is not None:
             return
         if not loop.drain(self.limits.steps_per_turn):
-            self.problem = TurnTooLongError(
-                self.instance_id,
-                f"one turn of {self._who} ran more than {self.limits.steps_per_turn} steps; "
-                f"does a loop in it await nothing that takes time (asyncio.sleep(0))?",
-            )
+            text = f"one turn of {self._who} ran more than {self.limits.steps_per_turn} steps"
+            advice = "does a loop in it await nothing that takes time (asyncio.sleep(0))?"
+            self.problem = TurnTooLongError(self.instance_id, f"{text}; {advice}")
         root = self._root
         if root is not None and root.done() and self.problem is None:
             ending = self._ending_of(root)
@@ -226,16 +221,15 @@ class Execution:
             self._events.append(command)
             self._turn_commands += 1
             if self._turn_commands > self.limits.commands_per_turn:
+                text = f"{self._who} asked for more than {self.limits.commands_per_turn} things in one turn ({source.user_line()})"
                 self.problem = TurnTooLongError(
-                    self.instance_id,
-                    f"{self._who} asked for more than {self.limits.commands_per_turn} things in one turn ({user_line()}); "
-                    f"split the work into sub-orchestrations of a thousand items each",
+                    self.instance_id, f"{text}; split the work into sub-orchestrations of a thousand items each"
                 )
                 return False
         self.history_length += 1
         return True
 
-    def call(self, kind: ev.CommandKind, command: Any, waiter: Waiter | TimerWaiter, note: str = "") -> int:
+    def call(self, kind: ev.CommandKind, command: Any, waiter: calls.Waiter | calls.TimerWaiter, note: str = "") -> int:
         """Issue a command whose answer ``waiter`` is told, and give its number. ``note``: of a child its instance id, of an activity its name
         if this engine does not know it."""
         number: int = command.id
@@ -245,7 +239,7 @@ class Execution:
                 self._notes[kind][number] = note
         return number
 
-    def start_timer(self, due_us: int, waiter: TimerWaiter) -> int:
+    def start_timer(self, due_us: int, waiter: calls.TimerWaiter) -> int:
         return self.call("timer", ev.TimerCreated(self.next_number("timer"), min(due_us, LATEST_US)), waiter)
 
     def cancel_command(self, kind: ev.CommandKind, id: int) -> None:
@@ -253,11 +247,6 @@ class Execution:
         note = self._notes[kind].get(id, "")
         if self._settled(kind, id) is not None:
             self.command(ev.CommandCancelled(kind, id, note if kind == "child" else ""))
-
-    def cancel_call(self, task: DurableTask[Any]) -> None:
-        """What cancelling a call of one command does."""
-        if task.kind is not None:
-            self.cancel_command(task.kind, task.task_id)
 
     def set_custom_status(self, text: str | None) -> None:
         if self._expected is None and not self.closing:
@@ -296,23 +285,20 @@ class Execution:
         return f"orchestrator {self.name!r} of {self.instance_id!r}"
 
     def _mismatch(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent | None) -> None:
-        who = f"orchestrator {self.name!r} of instance {self.instance_id!r}"
         recorded_on = (self.started.python, self.started.logic) if self.started is not None else ("", 0)
-        self.problem = NonDeterminismError(
-            self.instance_id, mismatch_message(who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
-        )
+        who = f"orchestrator {self.name!r} of instance {self.instance_id!r}"
+        text = matching.mismatch_message(who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
+        self.problem = NonDeterminismError(self.instance_id, text)
 
     def _check_stuck(self) -> None:
         if self.problem is not None or self.ending is not None or self.closing or self._root is None:
             return
         if any(self._waiters.values()) or self.external_events.awaited:
             return
-        lines = "; ".join(f"{task.get_name()} at {await_line(task.get_coro())}" for task in self.loop.tasks if not task.done())
-        self.problem = OrchestrationStuckError(
-            self.instance_id,
-            f"{self._who} waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding. "
-            f"Waiting: {lines}. Await what ctx.call_…() returned, or set the future, event or queue it waits for. The instance is kept and tried again, so a corrected version goes on.",
-        )
+        lines = "; ".join(f"{task.get_name()} at {source.await_line(task.get_coro())}" for task in self.loop.tasks if not task.done())
+        text = "waits for something that can never come: no activity, timer, sub-orchestration, entity call or event is outstanding"
+        advice = "Await what ctx.call_…() returned, or set the future, event or queue it waits for. The instance is kept and tried again, so a corrected version goes on."
+        self.problem = OrchestrationStuckError(self.instance_id, f"{self._who} {text}. Waiting: {lines}. {advice}")
 
     def _warn_of_unawaited(self) -> None:
         """Once a turn: tasks that failed and that nobody has looked at. ``await task`` may still come, so it is no more than a warning,
@@ -322,9 +308,8 @@ class Execution:
             if task is not self._root and task._log_traceback:
                 self._unawaited.append(task)
                 if task.collectors == 0:  # a gather(return_exceptions=True) that waits for others has not looked yet, but will
-                    self.report(
-                        {"message": f"task {task.get_name()!r} failed and nobody has awaited it (yet)", "exception": task._exception}
-                    )
+                    text = f"task {task.get_name()!r} failed and nobody has awaited it (yet)"
+                    self.report({"message": text, "exception": task._exception})
 
     def report(self, context: dict[str, Any]) -> None:
         if not self.replaying:

@@ -32,20 +32,19 @@ class _Rule(Struct, frozen=True):
     wording: str
 
 
+_CALL, _CHILD, _CLASS = attrgetter("id", "name"), attrgetter("id", "name", "instance_id"), attrgetter("__class__")
 _OPERATION = _Rule("entity", attrgetter("id", "entity", "operation"), "entity operation {0.entity}.{0.operation} (call {0.id})")
 _RULES: dict[type[Command], _Rule] = {
-    ev.TaskScheduled: _Rule("task", attrgetter("id", "name"), "activity {0.name!r} (call {0.id})"),
-    ev.SubOrchestrationStarted: _Rule(
-        "child", attrgetter("id", "name", "instance_id"), "sub-orchestration {0.name!r} as {0.instance_id!r} (child {0.id})"
-    ),
+    ev.TaskScheduled: _Rule("task", _CALL, "activity {0.name!r} (call {0.id})"),
+    ev.SubOrchestrationStarted: _Rule("child", _CHILD, "sub-orchestration {0.name!r} as {0.instance_id!r} (child {0.id})"),
     ev.TimerCreated: _Rule("timer", attrgetter("id"), "timer {0.id} (a create_timer, sleep or timeout)"),
     ev.EntityCalled: _OPERATION,
     ev.EntitySignaled: _OPERATION,
-    ev.EventSent: _Rule("entity", attrgetter("id", "instance_id", "name"), "event {0.name!r} to {0.instance_id!r} (call {0.id})"),
+    ev.EventSent: _Rule("entity", _CHILD, "event {0.name!r} to {0.instance_id!r} (call {0.id})"),
     ev.CommandCancelled: _Rule("cancel", attrgetter("kind", "id"), "cancelling {0.kind} {0.id}"),
-    ev.ExecutionCompleted: _Rule("end", attrgetter("__class__"), "a return"),
-    ev.ExecutionFailed: _Rule("end", attrgetter("__class__"), "an exception"),
-    ev.ExecutionContinuedAsNew: _Rule("end", attrgetter("__class__"), "continue_as_new"),
+    ev.ExecutionCompleted: _Rule("end", _CLASS, "a return"),
+    ev.ExecutionFailed: _Rule("end", _CLASS, "an exception"),
+    ev.ExecutionContinuedAsNew: _Rule("end", _CLASS, "continue_as_new"),
 }
 
 
@@ -98,18 +97,15 @@ def mismatch_message(
     where = f"history event {position}" if position is not None else "this point of the history"
     history_says = f"it asked for {_describe(recorded)}" if recorded is not None else "it asked for nothing more"
     code_asks = f"asked for {_describe(asked)} at {user_line()}" if asked is not None else "did not"
-    causes = (
-        "the code was changed while the instance was running (put the old code back, or let the old instances end first); "
-        "it decides by something that differs from run to run: iteration over a set of strings, random, uuid4, the wall clock, an environment variable, a global"
-    )
+    changed = "the code was changed while the instance was running (put the old code back, or let the old instances end first)"
+    varying = "iteration over a set of strings, random, uuid4, the wall clock, an environment variable, a global"
+    causes = f"{changed}; it decides by something that differs from run to run: {varying}"
     if recorded_on[0] and recorded_on != running_on:
         there, here = (f"Python {python} (engine logic {logic})" for python, logic in (recorded_on, running_on))
         causes = f"the history was recorded on {there} and this is {here}; {causes}"
-    return (
-        f"{who} does not do what it did before. After a restart its code is run again from the start and must ask for the same things in the "
-        f"same order as recorded. At {where} the history says {history_says}, but now the code {code_asks}. Likely causes: {causes}. "
-        f"The instance is kept as it is and tried again; nothing is lost."
-    )
+    rule = "After a restart its code is run again from the start and must ask for the same things in the same order as recorded"
+    found = f"At {where} the history says {history_says}, but now the code {code_asks}"
+    return f"{who} does not do what it did before. {rule}. {found}. Likely causes: {causes}. The instance is kept as it is and tried again; nothing is lost."
 
 
 def _describe(command: Command) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from durable_core.converter import JsonConverter
 from durable_core.errors import ArgumentsError, PayloadError, RegistrationError
-from durable_core.parameters import CALL_OPTIONS, Parameters, decode_untyped, encode_untyped
+from durable_core.parameters import CALL_OPTIONS, Parameters, encode_untyped
 
 if TYPE_CHECKING:
     from somewhere import Context  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
@@ -276,17 +276,9 @@ def test_classes_local_to_a_function_are_found_if_its_body_uses_them() -> None:
 # ── by name ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("args", "text", "read"),
-    [
-        ((), None, ()),
-        ((Later(1),), '{"n":1}', ({"n": 1},)),
-        ((1, "a", [date(2024, 1, 1)]), '[1,"a",["2024-01-01"]]', (1, "a", ["2024-01-01"])),
-    ],
-)
-def test_calls_by_name(args: tuple[Any, ...], text: str | None, read: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize(("args", "text"), [((), None), ((Later(1),), '{"n":1}'), ((1, "a", [date(2024, 1, 1)]), '[1,"a",["2024-01-01"]]')])
+def test_calls_by_name(args: tuple[Any, ...], text: str | None) -> None:
     assert encode_untyped(args, CONVERTER) == (text, len(args))
-    assert decode_untyped(text, len(args), CONVERTER) == read
 
 
 def test_a_call_by_name_names_the_argument_too() -> None:

@@ -59,7 +59,6 @@ from durable_core.events import (
     TimerFired,
 )
 from durable_core.failures import describe
-from durable_core.parameters import decode_untyped
 from durable_core.replay.machine import Execution, Limits
 
 EXAMPLES = int(os.environ.get("DURABLE_EXAMPLES", "60"))
@@ -268,8 +267,8 @@ class World:
         return bound.encode_result(_finished(result) if bound.definition.is_async else result)
 
     def _child(self, event: SubOrchestrationStarted) -> str:
-        args = decode_untyped(event.input, event.arity, self.program.registry.converter)
-        return json.dumps(self.program.children[event.name](*args))
+        whole = json.loads(event.input or "[]")
+        return json.dumps(self.program.children[event.name](*([whole] if event.arity == 1 else whole)))
 
     def _operation(self, event: EntityCalled | EntitySignaled) -> str | None:
         entity = self.program.registry.entities[event.entity.split("@")[1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import logging
 import random
@@ -42,6 +43,21 @@ from tests.core.replay.driver import START_US, Driven, completed, failed, fired,
 from tests.core.replay.programs import Counter, child, echo, fail, flaky, seconds, square
 
 KNOWN = (square, echo, fail, flaky, Counter, child)
+
+
+def test_a_pending_call_keeps_nothing_alive_but_itself() -> None:
+    """The garbage collector's full passes are the main cost of a large fan-out: no object per call but the task and its command."""
+    tasks: list[Any] = []
+
+    async def fan_out(ctx: OrchestrationContext) -> None:
+        tasks.extend(ctx.call_activity(square, i) for i in range(3))
+        tasks.append(ctx.create_timer(seconds(9)))
+        await asyncio.gather(*tasks)
+
+    with Driven(fan_out, known=KNOWN):
+        assert [task.on_cancel for task in tasks] == [None] * 4
+        own = [held for task in tasks for held in gc.get_referents(task) if inspect.ismethod(held)]
+        assert own == []
 
 
 # ── facts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
