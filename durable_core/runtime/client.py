@@ -18,10 +18,9 @@ from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
 from durable_core.ids import check_instance_id
 from durable_core.replay.context import OrchestrationContext
+from durable_core.runtime.entities import stored_state
 from durable_core.runtime.records import OrchestrationState, decode_failure, read_record
 from durable_core.runtime.session import Session
-from durable_core.runtime.snapshots import decode_snapshot
-from durable_core.runtime.waiters import RecordReader
 from durable_core.runtime.worker import Worker
 
 P = ParamSpec("P")
@@ -51,7 +50,7 @@ class OrchestrationHandle(Generic[O]):
     async def result(self, timeout: timedelta | None = None) -> O:
         """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``,
         ``InstanceNotFoundError``."""
-        end = await self._client._wait_for_end(self.id, timeout)
+        end = await self._client._wait(self.id, timeout, ENDED, told=True)
         if end.status is InstanceStatus.COMPLETED:
             return self._decode(end.output.decode() if end.output is not None else None)  # type: ignore[no-any-return]
         details = decode_failure(end.failure)
@@ -75,7 +74,7 @@ class DurableClient:
         self._waiters = session.waiters
         self._worker = worker
         self._check_open = check_open
-        self._reader = RecordReader(session.backend)
+        self._reader = session.reader
         self._name = uuid4().hex
         self._sent = 0
 
@@ -138,11 +137,10 @@ class DurableClient:
             raise InstanceAlreadyExistsError(
                 instance_id, f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=..."
             )
-        if self._worker is not None:
-            if outcome.turn is not None:
-                self._worker.accept(outcome.turn)
-            else:
-                self._worker.wake()
+        if self._worker is not None and outcome.turn is not None:
+            self._worker.accept(outcome.turn)
+        else:
+            self._session.wake()
 
     @overload
     def get_handle(self, fn: Orchestrator[..., O], instance_id: str, /) -> OrchestrationHandle[O]: ...
@@ -156,9 +154,14 @@ class DurableClient:
 
     async def get_instance(self, instance_id: str) -> OrchestrationState | None:
         """The instance as it is now; None if there is none (or it was purged)."""
+        record = await self._read(instance_id)
+        return read_record(record, self._registry) if record is not None else None
+
+    async def _read(self, instance_id: str) -> store.InstanceRecord | None:
+        """Of an orchestration: entities have no ``start``."""
         self._check_open()
-        record = await self._reader.read(instance_id)
-        return read_record(record, self._registry) if record is not None and record.start else None
+        record = await self._reader.record(instance_id)
+        return record if record is not None and record.start else None
 
     async def query_instances(
         self,
@@ -175,65 +178,42 @@ class DurableClient:
         self._check_open()
         of = frozenset(statuses) if statuses is not None else None
         wanted = store.InstanceFilter(of, name, id_prefix, parent, _us(created_from), _us(created_to))
-        cursor, more = None, True
-        while more:
-            page = await self._session.backend.query_instances(wanted, limit=page_size, cursor=cursor)
-            for record in page.records:
-                yield read_record(record, self._registry)
-            cursor, more = page.cursor, page.cursor is not None
+        async for record in self._reader.records(wanted, page_size):
+            yield read_record(record, self._registry)
 
     async def get_history(self, instance_id: str) -> list[ev.Event]:
         """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
         self._check_open()
-        events: list[ev.Event] = []
-        first: int | None = 0
-        while first is not None:
-            [page] = await self._session.backend.read_history([store.HistoryRange(instance_id, None, first)])
-            for row in page.rows:
-                events += decode_events(row.payload)
-            first = page.next
-        if not events and await self._reader.read(instance_id) is None:
+        events = [event async for row in self._reader.history(instance_id) for event in decode_events(row)]
+        if not events and await self._reader.record(instance_id) is None:
             raise _not_found(instance_id)
         return events
 
     async def wait_for_start(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
         """Wait until the instance has left PENDING. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
-        return await self._wait(instance_id, timeout, frozenset(InstanceStatus) - {InstanceStatus.PENDING})
+        started = frozenset(InstanceStatus) - {InstanceStatus.PENDING}
+        return read_record(await self._wait(instance_id, timeout, started), self._registry)
 
     async def wait_for_completion(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
         """Wait until the instance has ended, in any process. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
-        return await self._wait(instance_id, timeout, ENDED)
+        return read_record(await self._wait(instance_id, timeout, ENDED), self._registry)
 
-    async def _wait(self, instance_id: str, timeout: timedelta | None, statuses: frozenset[InstanceStatus]) -> OrchestrationState:
-        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
-            while True:
-                change = asyncio.ensure_future(self._waiters.next_change(instance_id))
-                try:
-                    state = await self.get_instance(instance_id)
-                    if state is None:
-                        raise _not_found(instance_id)
-                    if state.runtime_status in statuses:
-                        return state
-                    await change
-                finally:
-                    change.cancel()
-
-    async def _wait_for_end(self, instance_id: str, timeout: timedelta | None) -> store.InstanceRecord | store.RecordUpdate:
-        """Status, output, failure. An instance that this process's worker has in hand is not read from the store at all: its last commit
-        says it."""
+    async def _wait(self, instance_id: str, timeout: timedelta | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
+        """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
+        at all: the ``RecordUpdate`` of its last commit says status, output and failure."""
         self._check_open()
         async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
             while True:
-                if not (self._worker is not None and self._worker.turns.holds(instance_id)):
-                    record = await self._reader.read(instance_id)
-                    if record is None:
-                        raise _not_found(instance_id)
-                    if record.status in ENDED:
-                        return record
-                    # What ends between the read and the wait is found by the next hint or poll.
-                commit = await self._waiters.next_change(instance_id, end_only=True)
-                if commit is not None and commit.record is not None:
-                    return commit.record
+                with self._session.waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
+                    if not (told and self._session.waiters.watched_here(instance_id)):
+                        record = await self._read(instance_id)
+                        if record is None:
+                            raise _not_found(instance_id)
+                        if record.status in wanted:
+                            return record
+                    update = await change
+                    if told and update is not None:
+                        return update
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -268,8 +248,7 @@ class DurableClient:
             raise _not_found(target)
         if outcome.status is OutcomeStatus.REJECTED:
             raise outcome.error or StoreError("the store refuses this message")
-        if self._worker is not None:
-            self._worker.wake()
+        self._session.wake()
         return outcome.status is not OutcomeStatus.ENDED
 
     # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,11 +267,9 @@ class DurableClient:
         """A copy of the entity's stored state, without disturbing it; None if it was never used."""
         self._check_open()
         bound = self._registry.entity(cls)
-        record = await self._reader.read(EntityId(bound.name, key).instance_id)
-        if record is None or record.snapshot is None:
-            return None
-        snapshot = decode_snapshot(record.snapshot)
-        return bound.load_state(snapshot.state) if snapshot.state is not None else None
+        record = await self._reader.record(EntityId(bound.name, key).instance_id)
+        state = stored_state(record.snapshot) if record is not None else None
+        return bound.load_state(state) if state is not None else None
 
 
 def _not_found(instance_id: str) -> InstanceNotFoundError:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from durable_core.backend import Backend
@@ -15,12 +15,12 @@ from durable_core.definitions.activity import ActivityDecorator, make_activity
 from durable_core.definitions.entity import make_entity
 from durable_core.definitions.orchestrator import Orchestrator, make_orchestrator
 from durable_core.definitions.registry import Registry
-from durable_core.errors import EngineStateError, StoreUrlError
+from durable_core.errors import EngineStateError
 from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.client import DurableClient
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.session import Session
-from durable_core.runtime.signals import TerminationSignal
+from durable_core.runtime.signals import cancelled_by_sigterm
 from durable_core.runtime.stores import backend_for
 from durable_core.runtime.worker import Worker
 
@@ -37,30 +37,32 @@ class _Open:
         self.worker = worker
         self.client = DurableClient(session, worker, check_open)
         self.process = os.getpid()
-        self.signal = TerminationSignal()
-        self.listener = asyncio.create_task(self._listen(), name="durable-core wake-ups")
+        self._listener = asyncio.create_task(self._listen(), name="durable-core wake-ups")
 
     async def _listen(self) -> None:
         async for _ in self.session.backend.wakeups():
-            if self.worker is not None:
-                self.worker.wake()
+            self.session.wake()
             self.session.waiters.recheck()
 
-    async def start(self) -> None:
-        worker = self.worker
-        if worker is not None:
-            await worker.start()
-            self.session.waiters.watched_here = lambda id: worker.turns.holds(id)
-            self.signal.install()
+    async def close(self) -> None:
+        """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""
+        closing = asyncio.create_task(self._close())
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                if closing.done():
+                    raise
+                if self.worker is not None:
+                    self.worker.turns.activities.stop()
 
-    async def stop(self) -> None:
-        self.signal.remove()
+    async def _close(self) -> None:
         if self.worker is not None:
-            await self.worker.stop(drain_s=self.session.options.drain_s)
+            await self.worker.stop()
         await self.session.committer.flush()
         self.session.waiters.close()
-        self.listener.cancel()
-        await asyncio.wait([self.listener])
+        self._listener.cancel()
+        await asyncio.wait([self._listener])
         await self.session.committer.close()
 
 
@@ -151,15 +153,34 @@ class DurableEngine:
             )
         return self._open
 
-    def open(
-        self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None
-    ) -> AbstractAsyncContextManager[DurableEngine]:
+    @asynccontextmanager
+    async def open(self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None) -> AsyncIterator[DurableEngine]:
         """``async with engine.open(url=…, worker=False)``: choose the store, and whether this process works (a web front end only submits
         and asks).
 
         ``backend`` is an instance of your own instead of a URL. Raises ``StoreError``, ``StoreUrlError``, ``EngineStateError``.
         """
-        return self._opening(url, worker, backend)
+        if self._in_use:
+            raise EngineStateError("the engine is open already; use its client, or close it first")
+        if backend is None:
+            backend = backend_for(url or self._url)
+        self._in_use = True
+        try:
+            await backend.open(create=True)
+            self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
+            session = Session(backend, self._registry, self._options)
+            working = Worker(session) if worker else None
+            self._open = opened = _Open(session, working, self._opened)
+            try:
+                if working is not None:
+                    await working.start()
+                with cancelled_by_sigterm() if worker else nullcontext():
+                    yield self
+            finally:
+                await opened.close()
+        finally:
+            self._open, self._in_use = None, False
+            await asyncio.shield(backend.close())
 
     async def __aenter__(self) -> DurableEngine:
         context = self.open()
@@ -169,39 +190,3 @@ class DurableEngine:
 
     async def __aexit__(self, *exc: Any) -> None:
         await self._contexts.pop().__aexit__(*exc)
-
-    @asynccontextmanager
-    async def _opening(self, url: str | None, worker: bool, backend: Backend | None) -> AsyncIterator[DurableEngine]:
-        if self._in_use:
-            raise EngineStateError("the engine is open already; use its client, or close it first")
-        if backend is None:
-            chosen = url or self._url
-            if chosen is None:
-                raise StoreUrlError("which store? Pass a URL to DurableEngine(...) or engine.open(...), e.g. sqlite:///orders.db")
-            backend = backend_for(chosen)
-        self._in_use = True
-        try:
-            await backend.open(create=True)
-            self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
-            session = Session(backend, self._registry, self._options)
-            self._open = opened = _Open(session, Worker(session) if worker else None, self._opened)
-            try:
-                await opened.start()
-                yield self
-            finally:
-                await self._stop(opened)
-        finally:
-            self._open, self._in_use = None, False
-            await asyncio.shield(backend.close())
-
-    async def _stop(self, opened: _Open) -> None:
-        """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""
-        closing = asyncio.create_task(opened.stop())
-        while not closing.done():
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                if closing.done():
-                    raise
-                if opened.worker is not None:
-                    opened.worker.turns.activities.stop()
