@@ -89,7 +89,7 @@ class ActivityRunner:
         if holder is not None:
             holder.local_tasks += 1
         bound = self._session.registry.activities[task.name]
-        lease = TaskLease(task.id, task.instance, task.execution, task.attempt, decode_event(task.payload, 0), bound, holder)
+        lease = TaskLease(task, decode_event(task.payload, 0), bound, holder)
         self._leases[task.id] = lease
         lease.running = asyncio.get_running_loop().create_task(self._run(lease))
 
@@ -141,7 +141,7 @@ class ActivityRunner:
             event = TaskCompleted(scheduled.id, self._session.registry.check_size(result, f"the result of activity {bound.name!r}"))
         except BaseException as error:  # SystemExit and a cancellation of its own making are failures like any other
             event = TaskFailed(scheduled.id, error.details if isinstance(error, ChildFailed) else describe(error))
-        del self._leases[lease.id]
+        del self._leases[lease.task.id]
         lane.free += 1
         if lease.holder is not None:
             lease.holder.local_tasks -= 1
@@ -161,6 +161,6 @@ def _kind(activity: Activity[..., Any]) -> str:
 
 
 def _context(lease: TaskLease) -> ActivityContext:
-    name, extra = lease.bound.name, {"instance_id": lease.instance, "activity": lease.bound.name, "attempt": lease.attempt}
+    name, extra = lease.bound.name, {"instance_id": lease.task.instance, "activity": lease.bound.name, "attempt": lease.task.attempt}
     logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{name}"), extra)
-    return ActivityContext(lease.instance, lease.id, name, lease.attempt, logger)
+    return ActivityContext(lease.task.instance, lease.task.id, name, lease.task.attempt, logger)

@@ -21,7 +21,6 @@ from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.entities import stored_state
 from durable_core.runtime.records import OrchestrationState, decode_failure, read_record
 from durable_core.runtime.session import Session
-from durable_core.runtime.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,15 +67,12 @@ class OrchestrationHandle(Generic[O]):
 class DurableClient:
     """Open as long as its engine is. Get it as ``engine.client``."""
 
-    def __init__(self, session: Session, worker: Worker | None, check_open: Callable[[], object]) -> None:
+    def __init__(self, session: Session, check_open: Callable[[], object]) -> None:
         self._session = session
         self._registry = session.registry
-        self._waiters = session.waiters
-        self._worker = worker
         self._check_open = check_open
         self._reader = session.reader
         self._name = uuid4().hex
-        self._sent = 0
 
     # ── starting ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -115,32 +111,31 @@ class DurableClient:
         callee = self._registry.orchestrator(fn)
         text, arity = callee.encode(args, kw)
         self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
-        default = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
-        instance_id = instance_id or default if instance_id != "" else ""
+        if instance_id is None:
+            instance_id = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
         instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
         decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
         start = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {}))
-        worker = self._worker.id if self._worker is not None and start_at is None and self._worker.can_take(callee.name) else None
-        execution = uuid4().hex
-        outcome = await self._session.committer.apply(
-            store.CreateInstance(
-                instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=worker
-            )
+        worker, execution = self._session.worker, uuid4().hex
+        claimer = worker.id if worker is not None and start_at is None and worker.can_take(callee.name) else None
+        create = store.CreateInstance(
+            instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=claimer
         )
-        self._created(outcome, instance_id, reuse_policy)
+        outcome = await self._apply(create, "the store refuses this orchestration")
+        if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
+            text = f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=..."
+            raise InstanceAlreadyExistsError(instance_id, text)
+        if worker is not None and outcome.turn is not None:
+            worker.accept(outcome.turn)
         return OrchestrationHandle(self, instance_id, decode)
 
-    def _created(self, outcome: store.Outcome, instance_id: str, reuse_policy: ReusePolicy) -> None:
+    async def _apply(self, command: store.Command, refusal: str) -> store.Outcome:
+        outcome = await self._session.committer.apply(command)
         if outcome.status is OutcomeStatus.REJECTED:
-            raise outcome.error or StoreError("the store refuses this orchestration")
-        if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
-            raise InstanceAlreadyExistsError(
-                instance_id, f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=..."
-            )
-        if self._worker is not None and outcome.turn is not None:
-            self._worker.accept(outcome.turn)
-        else:
+            raise outcome.error or StoreError(refusal)
+        if outcome.turn is None:
             self._session.wake()
+        return outcome
 
     @overload
     def get_handle(self, fn: Orchestrator[..., O], instance_id: str, /) -> OrchestrationHandle[O]: ...
@@ -239,16 +234,10 @@ class DurableClient:
         self, target: str, event: ev.Event | ev.OperationRequested, *, control: bool = False, creates: str | None = None
     ) -> bool:
         self._check_open()
-        self._sent += 1
-        message = store.Message(
-            f"{self._name}.{self._sent}", target, encode_event(event), None, self._name, control=control, creates=creates
-        )
-        outcome = await self._session.committer.apply(store.SendMessage(message))
+        message = store.Message(uuid4().hex, target, encode_event(event), None, self._name, control=control, creates=creates)
+        outcome = await self._apply(store.SendMessage(message), "the store refuses this message")
         if outcome.status is OutcomeStatus.GONE:
             raise _not_found(target)
-        if outcome.status is OutcomeStatus.REJECTED:
-            raise outcome.error or StoreError("the store refuses this message")
-        self._session.wake()
         return outcome.status is not OutcomeStatus.ENDED
 
     # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -285,5 +274,4 @@ def _us(moment: datetime | None) -> int | None:
 
 
 def _delay_us(start_at: datetime | None) -> int:
-    start_us = _us(start_at)
-    return 0 if start_us is None else max(0, start_us - time.time_ns() // 1000)
+    return max(0, (_us(start_at) or 0) - time.time_ns() // 1000)

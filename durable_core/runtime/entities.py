@@ -22,9 +22,7 @@ from durable_core.errors import FailureDetails
 from durable_core.failures import describe
 from durable_core.runtime.live import LiveInstance
 from durable_core.runtime.records import to_datetime
-from durable_core.runtime.runner import Claimer, Runner
-from durable_core.runtime.session import Session
-from durable_core.runtime.threads import DaemonThreads
+from durable_core.runtime.runner import Runner
 
 _logger = logging.getLogger("durable_core.engine")
 
@@ -48,10 +46,6 @@ class LiveEntity(LiveInstance, eq=False, kw_only=True):
 
 
 class EntityRunner(Runner[LiveEntity]):
-    def __init__(self, session: Session, worker: Claimer, threads: DaemonThreads) -> None:
-        super().__init__(session, worker)
-        self._threads = threads
-
     def begin(self, claimed: ClaimedTurn) -> LiveEntity:
         bound, state = self.session.registry.entities[claimed.name], stored_state(claimed.snapshot)
         return LiveEntity(claimed.instance, claimed.execution, claimed.epoch, claimed.version, claimed.name, bound=bound, state=state)
@@ -80,7 +74,7 @@ class EntityRunner(Runner[LiveEntity]):
             if is_async:
                 results += [await self._operate(live, request) for request in group]
             else:
-                results += await self._threads.run(self._operate_in_thread, live, list(group))
+                results += await self.worker.turns.activities.threads.run(self._operate_in_thread, live, list(group))
         return results
 
     def _operate_in_thread(self, live: LiveEntity, requests: list[ev.OperationRequested]) -> list[str | FailureDetails]:

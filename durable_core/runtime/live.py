@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct, field
 
 from durable_core import events as ev
-from durable_core.backend import Message
+from durable_core.backend import ClaimedTask, Message
 from durable_core.definitions.activity import Activity, ActivityContext
 from durable_core.definitions.registry import Callee
 
@@ -19,10 +19,7 @@ class TaskLease(Struct, eq=False):
     """A task that is leased to this worker. ``cancelled``: nobody waits for it any more. ``holder``: the instance, if it was in hand when
     the task started."""
 
-    id: str
-    instance: str
-    execution: str
-    attempt: int
+    task: ClaimedTask
     scheduled: ev.TaskScheduled
     bound: Callee[Activity[..., Any]]
     holder: LiveInstance | None

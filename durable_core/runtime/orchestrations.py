@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -24,8 +24,11 @@ from durable_core.runtime.activities import ActivityRunner
 from durable_core.runtime.commits import TurnTranslator, termination
 from durable_core.runtime.guard import TurnGuard
 from durable_core.runtime.live import Arrival, LiveInstance, TaskLease
-from durable_core.runtime.runner import Claimer, Runner
+from durable_core.runtime.runner import Runner
 from durable_core.runtime.session import Session
+
+if TYPE_CHECKING:
+    from durable_core.runtime.worker import Worker
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REPLAY_SLICE_S = 0.005
@@ -41,7 +44,7 @@ class LiveOrchestration(LiveInstance, eq=False):
 
 
 class OrchestrationRunner(Runner[LiveOrchestration]):
-    def __init__(self, session: Session, worker: Claimer) -> None:
+    def __init__(self, session: Session, worker: Worker) -> None:
         super().__init__(session, worker)
         self._guard = TurnGuard.install()
         self.activities = ActivityRunner(session, self.task_ended)
@@ -232,7 +235,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
 
     def task_ended(self, lease: TaskLease, event: ev.TaskCompleted | ev.TaskFailed) -> None:
         """It ran: its place is free. Its result goes into the next turn's commit if the instance is in hand, else through the inbox."""
-        live = self.find(lease.instance, lease.execution)
+        live = self.find(lease.task.instance, lease.task.execution)
         if lease.cancelled:
             pass  # nobody waits for it
         elif live is not None and live.machine is not None and not live.machine.suspended:

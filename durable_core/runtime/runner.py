@@ -13,7 +13,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Coroutine
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durable_core.backend import ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
 from durable_core.codec import encode_event
@@ -21,22 +21,16 @@ from durable_core.errors import ReplayError
 from durable_core.runtime.live import LiveInstance, TaskLease
 from durable_core.runtime.session import Session
 
+if TYPE_CHECKING:
+    from durable_core.runtime.worker import Worker
+
 _logger = logging.getLogger("durable_core.engine")
 
 L = TypeVar("L", bound=LiveInstance)
 
 
-class Claimer(Protocol):
-    """The worker, as a runner sees it: it claims. ``wake``: there may be something to claim; ``freed``: there is room again."""
-
-    id: str
-
-    def wake(self) -> None: ...
-    def freed(self) -> None: ...
-
-
 class Runner(ABC, Generic[L]):
-    def __init__(self, session: Session, worker: Claimer) -> None:
+    def __init__(self, session: Session, worker: Worker) -> None:
         self.session = session
         self.worker = worker
         self.worker_id = worker.id
@@ -136,7 +130,7 @@ class Runner(ABC, Generic[L]):
             self.worker_id,
             f"{self.worker_id}/{live.epoch}.{live.version}",
             consumes=tuple(arrival.message.id for arrival in live.in_flight if arrival.message is not None),
-            settles=tuple(arrival.lease.id for arrival in live.in_flight if arrival.lease is not None),
+            settles=tuple(arrival.lease.task.id for arrival in live.in_flight if arrival.lease is not None),
             hold_us=round(self.session.options.hold_s * 1e6) if hold else 0,
             **fields,
         )
@@ -225,8 +219,8 @@ class Runner(ABC, Generic[L]):
         self._submit_and_wake(Release(live.instance, live.execution, live.epoch, **how))
 
     def complete_through_inbox(self, lease: TaskLease, event: Any) -> None:
-        message = Message(lease.id, lease.instance, encode_event(event), lease.execution, lease.id)
-        self._submit_and_wake(CompleteTask(lease.id, message))
+        message = Message(lease.task.id, lease.task.instance, encode_event(event), lease.task.execution, lease.task.id)
+        self._submit_and_wake(CompleteTask(lease.task.id, message))
 
     def _submit_and_wake(self, command: Release | CompleteTask) -> None:
         self.session.committer.submit(command, lambda _outcome: self.worker.wake())

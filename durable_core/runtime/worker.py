@@ -39,7 +39,6 @@ class Worker:
 
     async def start(self) -> None:
         await self._incarnate()
-        self._session.wake = self.wake
         self._session.waiters.watched_here = lambda id: self.turns.holds(id)
         self._tasks = [
             asyncio.create_task(self._claim_for_ever(), name="durable-core claims"),
@@ -50,7 +49,7 @@ class Worker:
         self.id = uuid4().hex
         await self._beat()
         self.turns = OrchestrationRunner(self._session, self)
-        self.entities = EntityRunner(self._session, self, self.turns.activities.threads)
+        self.entities = EntityRunner(self._session, self)
         self.wake()
 
     async def stop(self) -> None:
@@ -63,15 +62,11 @@ class Worker:
         await asyncio.wait([claims])
         await self.turns.activities.drain(self._session.options.drain_s)
         await self._session.committer.flush()
-        await self._close_runners()
+        for runner in (self.entities, self.turns):
+            await runner.close()
         beat.cancel()
         await asyncio.wait([beat])
         await self._session.committer.apply(AbandonWorker(self.id))
-
-    async def _close_runners(self) -> None:
-        turns, entities = self.turns, self.entities
-        await entities.close()
-        await turns.close()
 
     # ── claims ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,5 +161,6 @@ class Worker:
                 # The leases are gone. What runs is cancelled: others run it by now.
                 _logger.error("this worker was given up as dead (a pause of over %.0f s?); it starts afresh", options.worker_ttl_s)
                 self.turns.activities.stop()
-                await self._close_runners()
+                for runner in (self.entities, self.turns):
+                    await runner.close()
                 await self._incarnate()
