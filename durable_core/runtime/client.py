@@ -18,11 +18,9 @@ from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
 from durable_core.ids import check_instance_id
 from durable_core.replay.context import OrchestrationContext
+from durable_core.runtime.entities import stored_state
 from durable_core.runtime.records import OrchestrationState, decode_failure, read_record
 from durable_core.runtime.session import Session
-from durable_core.runtime.snapshots import decode_snapshot
-from durable_core.runtime.waiters import RecordReader
-from durable_core.runtime.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,7 +49,7 @@ class OrchestrationHandle(Generic[O]):
     async def result(self, timeout: timedelta | None = None) -> O:
         """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``,
         ``InstanceNotFoundError``."""
-        end = await self._client._wait_for_end(self.id, timeout)
+        end = await self._client._wait(self.id, timeout, ENDED, told=True)
         if end.status is InstanceStatus.COMPLETED:
             return self._decode(end.output.decode() if end.output is not None else None)  # type: ignore[no-any-return]
         details = decode_failure(end.failure)
@@ -69,15 +67,12 @@ class OrchestrationHandle(Generic[O]):
 class DurableClient:
     """Open as long as its engine is. Get it as ``engine.client``."""
 
-    def __init__(self, session: Session, worker: Worker | None, check_open: Callable[[], object]) -> None:
+    def __init__(self, session: Session, check_open: Callable[[], object]) -> None:
         self._session = session
         self._registry = session.registry
-        self._waiters = session.waiters
-        self._worker = worker
         self._check_open = check_open
-        self._reader = RecordReader(session.backend)
+        self._reader = session.reader
         self._name = uuid4().hex
-        self._sent = 0
 
     # ── starting ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -116,33 +111,31 @@ class DurableClient:
         callee = self._registry.orchestrator(fn)
         text, arity = callee.encode(args, kw)
         self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
-        default = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
-        instance_id = instance_id or default if instance_id != "" else ""
+        if instance_id is None:
+            instance_id = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
         instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
         decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
         start = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {}))
-        worker = self._worker.id if self._worker is not None and start_at is None and self._worker.can_take(callee.name) else None
-        execution = uuid4().hex
-        outcome = await self._session.committer.apply(
-            store.CreateInstance(
-                instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=worker
-            )
+        worker, execution = self._session.worker, uuid4().hex
+        claimer = worker.id if worker is not None and start_at is None and worker.can_take(callee.name) else None
+        create = store.CreateInstance(
+            instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=claimer
         )
-        self._created(outcome, instance_id, reuse_policy)
+        outcome = await self._apply(create, "the store refuses this orchestration")
+        if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
+            text = f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=..."
+            raise InstanceAlreadyExistsError(instance_id, text)
+        if worker is not None and outcome.turn is not None:
+            worker.accept(outcome.turn)
         return OrchestrationHandle(self, instance_id, decode)
 
-    def _created(self, outcome: store.Outcome, instance_id: str, reuse_policy: ReusePolicy) -> None:
+    async def _apply(self, command: store.Command, refusal: str) -> store.Outcome:
+        outcome = await self._session.committer.apply(command)
         if outcome.status is OutcomeStatus.REJECTED:
-            raise outcome.error or StoreError("the store refuses this orchestration")
-        if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
-            raise InstanceAlreadyExistsError(
-                instance_id, f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=..."
-            )
-        if self._worker is not None:
-            if outcome.turn is not None:
-                self._worker.accept(outcome.turn)
-            else:
-                self._worker.wake()
+            raise outcome.error or StoreError(refusal)
+        if outcome.turn is None:
+            self._session.wake()
+        return outcome
 
     @overload
     def get_handle(self, fn: Orchestrator[..., O], instance_id: str, /) -> OrchestrationHandle[O]: ...
@@ -156,9 +149,14 @@ class DurableClient:
 
     async def get_instance(self, instance_id: str) -> OrchestrationState | None:
         """The instance as it is now; None if there is none (or it was purged)."""
+        record = await self._read(instance_id)
+        return read_record(record, self._registry) if record is not None else None
+
+    async def _read(self, instance_id: str) -> store.InstanceRecord | None:
+        """Of an orchestration: entities have no ``start``."""
         self._check_open()
-        record = await self._reader.read(instance_id)
-        return read_record(record, self._registry) if record is not None and record.start else None
+        record = await self._reader.record(instance_id)
+        return record if record is not None and record.start else None
 
     async def query_instances(
         self,
@@ -175,65 +173,42 @@ class DurableClient:
         self._check_open()
         of = frozenset(statuses) if statuses is not None else None
         wanted = store.InstanceFilter(of, name, id_prefix, parent, _us(created_from), _us(created_to))
-        cursor, more = None, True
-        while more:
-            page = await self._session.backend.query_instances(wanted, limit=page_size, cursor=cursor)
-            for record in page.records:
-                yield read_record(record, self._registry)
-            cursor, more = page.cursor, page.cursor is not None
+        async for record in self._reader.records(wanted, page_size):
+            yield read_record(record, self._registry)
 
     async def get_history(self, instance_id: str) -> list[ev.Event]:
         """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
         self._check_open()
-        events: list[ev.Event] = []
-        first: int | None = 0
-        while first is not None:
-            [page] = await self._session.backend.read_history([store.HistoryRange(instance_id, None, first)])
-            for row in page.rows:
-                events += decode_events(row.payload)
-            first = page.next
-        if not events and await self._reader.read(instance_id) is None:
+        events = [event async for row in self._reader.history(instance_id) for event in decode_events(row)]
+        if not events and await self._reader.record(instance_id) is None:
             raise _not_found(instance_id)
         return events
 
     async def wait_for_start(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
         """Wait until the instance has left PENDING. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
-        return await self._wait(instance_id, timeout, frozenset(InstanceStatus) - {InstanceStatus.PENDING})
+        started = frozenset(InstanceStatus) - {InstanceStatus.PENDING}
+        return read_record(await self._wait(instance_id, timeout, started), self._registry)
 
     async def wait_for_completion(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
         """Wait until the instance has ended, in any process. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
-        return await self._wait(instance_id, timeout, ENDED)
+        return read_record(await self._wait(instance_id, timeout, ENDED), self._registry)
 
-    async def _wait(self, instance_id: str, timeout: timedelta | None, statuses: frozenset[InstanceStatus]) -> OrchestrationState:
-        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
-            while True:
-                change = asyncio.ensure_future(self._waiters.next_change(instance_id))
-                try:
-                    state = await self.get_instance(instance_id)
-                    if state is None:
-                        raise _not_found(instance_id)
-                    if state.runtime_status in statuses:
-                        return state
-                    await change
-                finally:
-                    change.cancel()
-
-    async def _wait_for_end(self, instance_id: str, timeout: timedelta | None) -> store.InstanceRecord | store.RecordUpdate:
-        """Status, output, failure. An instance that this process's worker has in hand is not read from the store at all: its last commit
-        says it."""
+    async def _wait(self, instance_id: str, timeout: timedelta | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
+        """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
+        at all: the ``RecordUpdate`` of its last commit says status, output and failure."""
         self._check_open()
         async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
             while True:
-                if not (self._worker is not None and self._worker.turns.holds(instance_id)):
-                    record = await self._reader.read(instance_id)
-                    if record is None:
-                        raise _not_found(instance_id)
-                    if record.status in ENDED:
-                        return record
-                    # What ends between the read and the wait is found by the next hint or poll.
-                commit = await self._waiters.next_change(instance_id, end_only=True)
-                if commit is not None and commit.record is not None:
-                    return commit.record
+                with self._session.waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
+                    if not (told and self._session.waiters.watched_here(instance_id)):
+                        record = await self._read(instance_id)
+                        if record is None:
+                            raise _not_found(instance_id)
+                        if record.status in wanted:
+                            return record
+                    update = await change
+                    if told and update is not None:
+                        return update
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,17 +234,10 @@ class DurableClient:
         self, target: str, event: ev.Event | ev.OperationRequested, *, control: bool = False, creates: str | None = None
     ) -> bool:
         self._check_open()
-        self._sent += 1
-        message = store.Message(
-            f"{self._name}.{self._sent}", target, encode_event(event), None, self._name, control=control, creates=creates
-        )
-        outcome = await self._session.committer.apply(store.SendMessage(message))
+        message = store.Message(uuid4().hex, target, encode_event(event), None, self._name, control=control, creates=creates)
+        outcome = await self._apply(store.SendMessage(message), "the store refuses this message")
         if outcome.status is OutcomeStatus.GONE:
             raise _not_found(target)
-        if outcome.status is OutcomeStatus.REJECTED:
-            raise outcome.error or StoreError("the store refuses this message")
-        if self._worker is not None:
-            self._worker.wake()
         return outcome.status is not OutcomeStatus.ENDED
 
     # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,11 +256,9 @@ class DurableClient:
         """A copy of the entity's stored state, without disturbing it; None if it was never used."""
         self._check_open()
         bound = self._registry.entity(cls)
-        record = await self._reader.read(EntityId(bound.name, key).instance_id)
-        if record is None or record.snapshot is None:
-            return None
-        snapshot = decode_snapshot(record.snapshot)
-        return bound.load_state(snapshot.state) if snapshot.state is not None else None
+        record = await self._reader.record(EntityId(bound.name, key).instance_id)
+        state = stored_state(record.snapshot) if record is not None else None
+        return bound.load_state(state) if state is not None else None
 
 
 def _not_found(instance_id: str) -> InstanceNotFoundError:
@@ -308,5 +274,4 @@ def _us(moment: datetime | None) -> int | None:
 
 
 def _delay_us(start_at: datetime | None) -> int:
-    start_us = _us(start_at)
-    return 0 if start_us is None else max(0, start_us - time.time_ns() // 1000)
+    return max(0, (_us(start_at) or 0) - time.time_ns() // 1000)

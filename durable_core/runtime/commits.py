@@ -6,92 +6,143 @@ fresh execution ids for children and generations; everything else is a function 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
-from msgspec import Struct, field
-
+from durable_core import backend as store
 from durable_core import events as ev
 from durable_core.actions import Turn
-from durable_core.backend import CommitTurn, CreateInstance, InstanceStatus, Message, NewTask, NextExecution, ParentRef, RecordUpdate
+from durable_core.backend import InstanceStatus, Message
 from durable_core.codec import encode_event, join_events
 from durable_core.errors import FailureDetails
 from durable_core.ids import child_result_id, entity_name, task_key, timer_key
-from durable_core.runtime.live import Fence, LiveInstance
-
-ClaimsTask = Callable[[str], bool]
-"""Whether this worker has room to run one more activity of that name now; the place is then taken."""
+from durable_core.runtime.live import LiveInstance
 
 
-def build_commit(
-    turn: Turn, live: LiveInstance, started: ev.ExecutionStarted | None, *, worker: str, claims_task: ClaimsTask, hold_us: int
-) -> CommitTurn:
-    """``started`` is the first event of the execution, if it is known; what ``live`` has in flight is consumed and settled."""
-    fence = live.fence
-    parts = _Parts(fence, live.name, started, claims_task, _cancelled_at_once(turn.events))
-    if live.pending:
-        parts.status = InstanceStatus.RUNNING
-    for event in turn.events:
-        encoded = encode_event(event)
-        parts.rows.append(encoded)
-        translate = _TRANSLATIONS.get(type(event))
-        if translate is not None:
-            translate(parts, event, encoded)
-    custom_status = _bytes(turn.custom_status)
-    changed = parts.status is not None or custom_status is not None
-    return CommitTurn(
-        fence.instance,
-        fence.execution,
-        fence.epoch,
-        fence.version,
-        worker,
-        f"{worker}/{fence.epoch}.{fence.version}",
-        append=join_events(parts.rows) if parts.rows else None,
-        append_count=len(parts.rows),
-        consumes=tuple(arrival.message.id for arrival in live.in_flight if arrival.message is not None),
-        settles=tuple(arrival.lease.id for arrival in live.in_flight if arrival.lease is not None),
-        tasks=tuple(parts.tasks),
-        cancel_tasks=tuple(parts.cancel_tasks),
-        messages=tuple(parts.messages),
-        creates=tuple(parts.creates),
-        timers=tuple(parts.timers),
-        cancel_timers=tuple(parts.cancel_timers),
-        record=RecordUpdate(parts.status, custom_status, parts.output, parts.failure) if changed else None,
-        next_execution=parts.next_execution,
-        keep_tasks=not isinstance(turn.ending, ev.ExecutionTerminated),
-        problem=_unknown_problem(turn.unknown_activities),
-        hold_us=hold_us,
-    )
+class TurnTranslator:
+    """Of one turn of the execution that began with ``started`` (if that is known). ``claims_task`` says whether this worker has room to run
+    one more activity of that name now; the place is then taken."""
+
+    def __init__(self, live: LiveInstance, started: ev.ExecutionStarted | None, claims_task: Callable[[str], bool]) -> None:
+        self._live = live
+        self._parent = started.parent if started is not None else None
+        self._tags = started.tags if started is not None else {}
+        self._claims_task = claims_task
+        self._lists: defaultdict[str, list[Any]] = defaultdict(list)
+        self._record: dict[str, Any] = {"status": InstanceStatus.RUNNING} if live.pending else {}
+        self._next_execution: store.NextExecution | None = None
+
+    def translate(self, turn: Turn) -> dict[str, Any]:
+        """The fields of a ``CommitTurn`` that come from the turn: all but its fence and what it consumes and settles."""
+        dropped, rows = _cancelled_at_once(turn.events), list[bytes]()
+        for event in turn.events:
+            rows.append(encode_event(event))
+            if not dropped or _command(event) not in dropped:
+                self._translate(event, rows[-1])
+        if turn.custom_status is not None:
+            self._record["custom_status"] = turn.custom_status.encode()
+        return {
+            **{name: tuple(items) for name, items in self._lists.items()},
+            "append": join_events(rows) if rows else None,
+            "append_count": len(rows),
+            "record": store.RecordUpdate(**self._record) if self._record else None,
+            "next_execution": self._next_execution,
+            "keep_tasks": not isinstance(turn.ending, ev.ExecutionTerminated),
+            "problem": _unknown_problem(turn.unknown_activities),
+        }
+
+    def _translate(self, event: ev.Event, encoded: bytes) -> None:
+        live = self._live
+        match event:
+            case ev.TaskScheduled(id, name):
+                self._lists["tasks"].append(store.NewTask(task_key(live.execution, id), name, encoded, self._claims_task(name)))
+            case ev.TimerCreated(id, due_us):
+                fired = encode_event(ev.TimerFired(id, due_us))
+                timer = Message(timer_key(live.execution, id), live.instance, fired, live.execution, live.instance, due_us)
+                self._lists["timers"].append(timer)
+            case ev.SubOrchestrationStarted():
+                self._start_child(event)
+            case ev.EntityCalled():
+                self._send_operation(event, caller=self._as_parent(event.id))
+            case ev.EntitySignaled():
+                self._send_operation(event, due_us=event.due_us)
+            case ev.EventSent():
+                self._send(f"{live.execution}@{event.id}", event.instance_id, ev.EventRaised(event.name, event.input))
+            case ev.CommandCancelled():
+                self._cancel(event)
+            case ev.ExecutionCompleted():
+                self._end(InstanceStatus.COMPLETED, output=event.result)
+            case ev.ExecutionFailed():
+                self._record["failure"] = encoded
+                self._end(InstanceStatus.FAILED, failure=event.failure)
+            case ev.ExecutionTerminated():
+                text = f"the sub-orchestration {live.instance!r} was terminated"
+                self._end(InstanceStatus.TERMINATED, output=event.output, failure=FailureDetails("Terminated", text, non_retriable=True))
+            case ev.ExecutionContinuedAsNew():
+                start = ev.ExecutionStarted(
+                    live.name, event.input, event.arity, parent=self._parent, tags=self._tags, carried=event.carried
+                )
+                self._next_execution = store.NextExecution(uuid4().hex, encode_event(start))
+            case ev.ExecutionSuspended() | ev.ExecutionResumed():
+                suspended = isinstance(event, ev.ExecutionSuspended)
+                self._record["status"] = InstanceStatus.SUSPENDED if suspended else InstanceStatus.RUNNING
+
+    def _as_parent(self, number: int) -> ev.Parent:
+        return ev.Parent(self._live.instance, self._live.execution, number, self._live.name)
+
+    def _send(self, id: str, target: str, event: Any, execution: str | None = None, due_us: int = 0, creates: str | None = None) -> None:
+        message = Message(id, target, encode_event(event), execution, self._live.instance, due_us, creates=creates)
+        self._lists["messages"].append(message)
+
+    def _send_operation(self, event: ev.EntityCalled | ev.EntitySignaled, caller: ev.Parent | None = None, due_us: int = 0) -> None:
+        request = ev.OperationRequested(event.operation, event.input, event.arity, caller)
+        self._send(f"{self._live.execution}@{event.id}", event.entity, request, due_us=due_us, creates=entity_name(event.entity))
+
+    def _cancel(self, event: ev.CommandCancelled) -> None:
+        execution = self._live.execution
+        if event.kind == "task":
+            self._lists["cancel_tasks"].append(task_key(execution, event.id))
+        elif event.kind == "timer":
+            self._lists["cancel_timers"].append(timer_key(execution, event.id))
+        elif event.kind == "child":
+            self._lists["messages"].append(termination(event.target, f"{execution}>terminate{event.id}", self._live.instance))
+
+    def _start_child(self, event: ev.SubOrchestrationStarted) -> None:
+        live, execution, child = self._live, uuid4().hex, event.instance_id
+        start = ev.ExecutionStarted(event.name, event.input, event.arity, parent=self._as_parent(event.id), tags=event.tags or {})
+
+        def failure(message_id: str, type: str, text: str) -> Message:
+            failed = ev.SubOrchestrationFailed(event.id, FailureDetails(f"durable_core.errors.{type}", text, non_retriable=True))
+            return Message(message_id, live.instance, encode_event(failed), live.execution, child)
+
+        taken = f"the instance id {child!r} of the sub-orchestration is taken by an instance that is not an ended child of this parent; choose another instance_id"
+        removed = f"the sub-orchestration {child!r} was purged or replaced before it ended"
+        self._lists["creates"].append(
+            store.CreateInstance(
+                child,
+                execution,
+                event.name,
+                encode_event(start),
+                parent=store.ParentRef(live.instance, live.execution),
+                bounce=failure(f"{execution}>bounce", "InstanceAlreadyExistsError", taken),
+                obituaries=(failure(child_result_id(execution), "InstanceNotFoundError", removed),),
+            )
+        )
+
+    def _end(self, status: InstanceStatus, output: str | None = None, failure: FailureDetails | None = None) -> None:
+        """The parent is told, if there is one: ``failure`` is for it."""
+        self._record |= {"status": status, "output": output.encode() if output is not None else None}
+        if (parent := self._parent) is not None:
+            completed = ev.SubOrchestrationCompleted(parent.task_id, output)
+            told = completed if failure is None else ev.SubOrchestrationFailed(parent.task_id, failure)
+            self._send(child_result_id(self._live.execution), parent.instance_id, told, parent.execution_id)
 
 
-class _Parts(Struct):
-    """A commit in the making. ``dropped``: commands that were issued and cancelled in this very turn; both stay in the history, neither
-    reaches the store."""
-
-    fence: Fence
-    name: str
-    started: ev.ExecutionStarted | None
-    claims_task: ClaimsTask
-    dropped: set[tuple[str, int]]
-    rows: list[bytes] = field(default_factory=list)
-    tasks: list[NewTask] = field(default_factory=list)
-    cancel_tasks: list[str] = field(default_factory=list)
-    timers: list[Message] = field(default_factory=list)
-    cancel_timers: list[str] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-    creates: list[CreateInstance] = field(default_factory=list)
-    status: InstanceStatus | None = None
-    output: bytes | None = None
-    failure: bytes | None = None
-    next_execution: NextExecution | None = None
-
-    @property
-    def parent(self) -> ev.Parent | None:
-        return self.started.parent if self.started is not None else None
-
-    def send(self, id: str, target: str, event: Any, execution: str | None = None, due_us: int = 0, creates: str | None = None) -> None:
-        self.messages.append(Message(id, target, encode_event(event), execution, self.fence.instance, due_us, creates=creates))
+def termination(target: str, id: str, sender: str, output: str | None = None, recursive: bool = True) -> Message:
+    """A control message that ends the target as TERMINATED."""
+    return Message(id, target, encode_event(ev.ExecutionTerminated(output, recursive)), None, sender, control=True)
 
 
 _KINDS: dict[Any, str] = {
@@ -102,7 +153,14 @@ _KINDS: dict[Any, str] = {
 }
 
 
+def _command(event: Any) -> tuple[str, int] | None:
+    """Which command an event issues or cancels."""
+    kind = event.kind if type(event) is ev.CommandCancelled else _KINDS.get(type(event))
+    return (kind, event.id) if kind is not None else None
+
+
 def _cancelled_at_once(events: Iterable[Any]) -> set[tuple[str, int]]:
+    """Commands that were issued and cancelled in this very turn; both stay in the history, neither reaches the store."""
     cancelled: set[tuple[str, int]] = {(event.kind, event.id) for event in events if type(event) is ev.CommandCancelled}
     return cancelled and cancelled & {(_KINDS[type(event)], event.id) for event in events if type(event) in _KINDS}
 
@@ -111,138 +169,3 @@ def _unknown_problem(names: tuple[str, ...]) -> str | None:
     if not names:
         return None
     return f"waits for activity {', '.join(map(repr, names))}, which the worker that runs this orchestration does not know; it stays queued until a worker that registers it takes part"
-
-
-def _bytes(text: str | None) -> bytes | None:
-    return text.encode() if text is not None else None
-
-
-# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _task(parts: _Parts, event: ev.TaskScheduled, encoded: bytes) -> None:
-    if ("task", event.id) not in parts.dropped:
-        parts.tasks.append(NewTask(task_key(parts.fence.execution, event.id), event.name, encoded, parts.claims_task(event.name)))
-
-
-def _timer(parts: _Parts, event: ev.TimerCreated, _encoded: bytes) -> None:
-    if ("timer", event.id) not in parts.dropped:
-        execution, instance = parts.fence.execution, parts.fence.instance
-        fired = encode_event(ev.TimerFired(event.id, event.due_us))
-        parts.timers.append(Message(timer_key(execution, event.id), instance, fired, execution, instance, event.due_us))
-
-
-def _child(parts: _Parts, event: ev.SubOrchestrationStarted, _encoded: bytes) -> None:
-    if ("child", event.id) in parts.dropped:
-        return
-    execution, fence, instance = uuid4().hex, parts.fence, event.instance_id
-    parent = ev.Parent(fence.instance, fence.execution, event.id, parts.name)
-
-    def failure(message_id: str, type: str, text: str) -> Message:
-        failed = ev.SubOrchestrationFailed(event.id, FailureDetails(f"durable_core.errors.{type}", text, non_retriable=True))
-        return Message(message_id, fence.instance, encode_event(failed), fence.execution, instance)
-
-    taken = f"the instance id {instance!r} of the sub-orchestration is taken by an instance that is not an ended child of this parent; choose another instance_id"
-    removed = f"the sub-orchestration {instance!r} was purged or replaced before it ended"
-    parts.creates.append(
-        CreateInstance(
-            instance,
-            execution,
-            event.name,
-            encode_event(ev.ExecutionStarted(event.name, event.input, event.arity, parent=parent, tags=event.tags or {})),
-            parent=ParentRef(fence.instance, fence.execution),
-            bounce=failure(f"{execution}>bounce", "InstanceAlreadyExistsError", taken),
-            obituaries=(failure(child_result_id(execution), "InstanceNotFoundError", removed),),
-        )
-    )
-
-
-def _call(parts: _Parts, event: ev.EntityCalled, _encoded: bytes) -> None:
-    fence = parts.fence
-    request = ev.OperationRequested(
-        event.operation, event.input, event.arity, ev.Parent(fence.instance, fence.execution, event.id, parts.name)
-    )
-    parts.send(f"{fence.execution}@{event.id}", event.entity, request, creates=entity_name(event.entity))
-
-
-def _signal(parts: _Parts, event: ev.EntitySignaled, _encoded: bytes) -> None:
-    request = ev.OperationRequested(event.operation, event.input, event.arity)
-    parts.send(f"{parts.fence.execution}@{event.id}", event.entity, request, due_us=event.due_us, creates=entity_name(event.entity))
-
-
-def _event_sent(parts: _Parts, event: ev.EventSent, _encoded: bytes) -> None:
-    parts.send(f"{parts.fence.execution}@{event.id}", event.instance_id, ev.EventRaised(event.name, event.input))
-
-
-def _cancel(parts: _Parts, event: ev.CommandCancelled, _encoded: bytes) -> None:
-    execution = parts.fence.execution
-    if (event.kind, event.id) in parts.dropped:
-        return
-    if event.kind == "task":
-        parts.cancel_tasks.append(task_key(execution, event.id))
-    elif event.kind == "timer":
-        parts.cancel_timers.append(timer_key(execution, event.id))
-    elif event.kind == "child":
-        parts.messages.append(termination(event.target, f"{execution}>terminate{event.id}", parts.fence.instance))
-
-
-def termination(target: str, id: str, sender: str, output: str | None = None, recursive: bool = True) -> Message:
-    """A control message that ends the target as TERMINATED."""
-    return Message(id, target, encode_event(ev.ExecutionTerminated(output, recursive)), None, sender, control=True)
-
-
-# ── endings and status ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _completed(parts: _Parts, event: ev.ExecutionCompleted, _encoded: bytes) -> None:
-    parts.status, parts.output = InstanceStatus.COMPLETED, _bytes(event.result)
-    if parts.parent is not None:
-        _tell_parent(parts, parts.parent, ev.SubOrchestrationCompleted(parts.parent.task_id, event.result))
-
-
-def _failed(parts: _Parts, event: ev.ExecutionFailed, encoded: bytes) -> None:
-    parts.status, parts.failure = InstanceStatus.FAILED, encoded
-    if parts.parent is not None:
-        _tell_parent(parts, parts.parent, ev.SubOrchestrationFailed(parts.parent.task_id, event.failure))
-
-
-def _terminated(parts: _Parts, event: ev.ExecutionTerminated, _encoded: bytes) -> None:
-    parts.status, parts.output = InstanceStatus.TERMINATED, _bytes(event.output)
-    if parts.parent is not None:
-        details = FailureDetails("Terminated", f"the sub-orchestration {parts.fence.instance!r} was terminated", non_retriable=True)
-        _tell_parent(parts, parts.parent, ev.SubOrchestrationFailed(parts.parent.task_id, details))
-
-
-def _tell_parent(parts: _Parts, parent: ev.Parent, event: Any) -> None:
-    parts.send(child_result_id(parts.fence.execution), parent.instance_id, event, parent.execution_id)
-
-
-def _continued(parts: _Parts, event: ev.ExecutionContinuedAsNew, _encoded: bytes) -> None:
-    tags = parts.started.tags if parts.started is not None else {}
-    start = ev.ExecutionStarted(parts.name, event.input, event.arity, parent=parts.parent, tags=tags, carried=event.carried)
-    parts.next_execution = NextExecution(uuid4().hex, encode_event(start))
-
-
-def _suspended(parts: _Parts, _event: ev.ExecutionSuspended, _encoded: bytes) -> None:
-    parts.status = InstanceStatus.SUSPENDED
-
-
-def _resumed(parts: _Parts, _event: ev.ExecutionResumed, _encoded: bytes) -> None:
-    parts.status = InstanceStatus.RUNNING
-
-
-_TRANSLATIONS: dict[type[ev.Event], Callable[[_Parts, Any, bytes], None]] = {
-    ev.TaskScheduled: _task,
-    ev.TimerCreated: _timer,
-    ev.SubOrchestrationStarted: _child,
-    ev.EntityCalled: _call,
-    ev.EntitySignaled: _signal,
-    ev.EventSent: _event_sent,
-    ev.CommandCancelled: _cancel,
-    ev.ExecutionCompleted: _completed,
-    ev.ExecutionFailed: _failed,
-    ev.ExecutionTerminated: _terminated,
-    ev.ExecutionContinuedAsNew: _continued,
-    ev.ExecutionSuspended: _suspended,
-    ev.ExecutionResumed: _resumed,
-}

@@ -29,19 +29,14 @@ class Committer:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._queue: list[Entry] = []
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._closed = False
         self._task = asyncio.create_task(self._run(), name="durable-core committer")
 
     def submit(self, command: Command, answer: Answer) -> None:
         if self._closed:
             raise EngineStateError("the engine is closed")
-        self._queue.append((command, answer))
-        self._idle.clear()
-        self._wake.set()
+        self._queue.put_nowait((command, answer))
 
     async def apply(self, command: Command) -> Outcome:
         """For clients."""
@@ -51,24 +46,25 @@ class Committer:
 
     async def flush(self) -> None:
         """Wait until everything that was submitted is decided."""
-        await self._idle.wait()
+        await self._queue.join()
 
     async def close(self) -> None:
         """Stop; clients whose commands are still queued are told so."""
         self._closed = True
         self._task.cancel()
         await asyncio.wait([self._task])
-        self._queue = _fail_clients(self._queue, EngineStateError("the engine was closed before this was written"))
+        _fail_clients(self._waiting(self._queue.qsize()), EngineStateError("the engine was closed before this was written"))
+
+    def _waiting(self, limit: int) -> list[Entry]:
+        return [self._queue.get_nowait() for _ in range(min(limit, self._queue.qsize()))]
 
     async def _run(self) -> None:
         while True:
-            if not self._queue:
-                self._idle.set()
-                self._wake.clear()
-                await self._wake.wait()
-            limit = self._backend.capabilities.max_batch
-            batch, self._queue = self._queue[:limit], self._queue[limit:]
+            batch = [await self._queue.get()]
+            batch += self._waiting(self._backend.capabilities.max_batch - 1)
             await self._write(batch)
+            for _ in batch:
+                self._queue.task_done()
 
     async def _write(self, batch: list[Entry]) -> None:
         delay, waited = _FIRST_RETRY_S, 0.0

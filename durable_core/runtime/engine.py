@@ -5,63 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, TypeVar
 
 from durable_core.backend import Backend
 from durable_core.converter import DataConverter, JsonConverter
-from durable_core.definitions.activity import ActivityDecorator, make_activity
-from durable_core.definitions.entity import make_entity
-from durable_core.definitions.orchestrator import Orchestrator, make_orchestrator
+from durable_core.definitions.activity import activity
+from durable_core.definitions.entity import entity
+from durable_core.definitions.orchestrator import orchestrator
 from durable_core.definitions.registry import Registry
-from durable_core.errors import EngineStateError, StoreUrlError
-from durable_core.replay.context import OrchestrationContext
+from durable_core.errors import EngineStateError
 from durable_core.runtime.client import DurableClient
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.session import Session
-from durable_core.runtime.signals import TerminationSignal
+from durable_core.runtime.signals import cancelled_by_sigterm
 from durable_core.runtime.stores import backend_for
 from durable_core.runtime.worker import Worker
 
-P = ParamSpec("P")
-O = TypeVar("O")  # noqa: E741
-E = TypeVar("E")
-
-
-class _Open:
-    """What exists while the engine is open."""
-
-    def __init__(self, session: Session, worker: Worker | None, check_open: Callable[[], object]) -> None:
-        self.session = session
-        self.worker = worker
-        self.client = DurableClient(session, worker, check_open)
-        self.process = os.getpid()
-        self.signal = TerminationSignal()
-        self.listener = asyncio.create_task(self._listen(), name="durable-core wake-ups")
-
-    async def _listen(self) -> None:
-        async for _ in self.session.backend.wakeups():
-            if self.worker is not None:
-                self.worker.wake()
-            self.session.waiters.recheck()
-
-    async def start(self) -> None:
-        worker = self.worker
-        if worker is not None:
-            await worker.start()
-            self.session.waiters.watched_here = lambda id: worker.turns.holds(id)
-            self.signal.install()
-
-    async def stop(self) -> None:
-        self.signal.remove()
-        if self.worker is not None:
-            await self.worker.stop(drain_s=self.session.options.drain_s)
-        await self.session.committer.flush()
-        self.session.waiters.close()
-        self.listener.cancel()
-        await asyncio.wait([self.listener])
-        await self.session.committer.close()
+D = TypeVar("D")
 
 
 class DurableEngine:
@@ -79,50 +41,35 @@ class DurableEngine:
                 print(await handle.result())
     """
 
-    activity: ActivityDecorator
-    """``@engine.activity`` or ``@engine.activity(name=…, retry=…, timeout=…, executor="thread" | "process")``."""
-
     def __init__(self, url: str | None = None, *, converter: DataConverter | None = None, options: WorkerOptions | None = None) -> None:
         self._url = url
         self._options = options or WorkerOptions()
         self._registry = Registry(converter or JsonConverter())
         self._in_use = False
-        self._open: _Open | None = None
+        self._session: Session | None = None
+        self._client: DurableClient
         self._contexts: list[AbstractAsyncContextManager[DurableEngine]] = []
-        self.activity = self._activity
-
-    # ── definitions ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _activity(self, fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-        if fn is None:
-            return lambda fn: self._registry.add(make_activity(fn, **options))
-        return self._registry.add(make_activity(fn, **options))
-
-    @overload
-    def orchestrator(self, fn: Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]], /) -> Orchestrator[P, O]: ...
-    @overload
-    def orchestrator(
-        self, *, name: str | None = ...
-    ) -> Callable[[Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, O]]], Orchestrator[P, O]]: ...
-    def orchestrator(self, fn: Any = None, *, name: str | None = None) -> Any:
+        self.activity = self._registering(activity)
+        """``@engine.activity`` or ``@engine.activity(name=…, retry=…, timeout=…, executor="thread" | "process")``."""
+        self.orchestrator = self._registering(orchestrator)
         """Define an orchestrator: ``@engine.orchestrator`` over ``async def f(ctx, …)``. Raises ``RegistrationError``."""
-        if fn is None:
-            return lambda fn: self._registry.add(make_orchestrator(fn, name=name))
-        return self._registry.add(make_orchestrator(fn, name=name))
-
-    @overload
-    def entity(self, cls: type[E], /) -> type[E]: ...
-    @overload
-    def entity(self, *, name: str | None = ...) -> Callable[[type[E]], type[E]]: ...
-    def entity(self, cls: Any = None, *, name: str | None = None) -> Any:
+        self.entity = self._registering(entity)
         """Define an entity: ``@engine.entity`` over a class whose public methods are operations and whose typed attributes are the state.
         Raises ``RegistrationError``."""
 
-        def define(cls: Any) -> Any:
-            self._registry.add(make_entity(cls, name=name))
-            return cls
+    # ── definitions ───────────────────────────────────────────────────────────────────────────────────────────
 
-        return define if cls is None else define(cls)
+    def _registering(self, decorator: D) -> D:
+        """A free-standing decorator that also registers, here, what it makes."""
+        define: Any = decorator
+
+        def decorate(target: Any = None, /, **options: Any) -> Any:
+            if target is None:
+                return lambda target: decorate(target, **options)
+            return self._registry.add(define(**options)(target))
+
+        registering: Any = decorate
+        return registering  # type: ignore[no-any-return]
 
     def register(self, *definitions: Any) -> None:
         """Add what a library defined with the free-standing ``@activity``, ``@orchestrator`` and ``@entity``; a module adds all that it
@@ -135,31 +82,51 @@ class DurableEngine:
     @property
     def client(self) -> DurableClient:
         """Only while the engine is open. Raises ``EngineStateError``."""
-        return self._opened().client
+        self._opened()
+        return self._client
 
     @property
     def backend(self) -> Backend:
         """The open store. Raises ``EngineStateError``."""
-        return self._opened().session.backend
+        return self._opened().backend
 
-    def _opened(self) -> _Open:
-        if self._open is None:
+    def _opened(self) -> Session:
+        if self._session is None:
             raise EngineStateError("the engine is not open; write: async with engine: ...")
-        if self._open.process != os.getpid():
+        if self._session.process != os.getpid():
             raise EngineStateError(
                 "the engine was open when this process was forked; its threads and files belong to the parent. Open an engine in the child, or start children by spawn"
             )
-        return self._open
+        return self._session
 
-    def open(
-        self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None
-    ) -> AbstractAsyncContextManager[DurableEngine]:
+    @asynccontextmanager
+    async def open(self, url: str | None = None, *, worker: bool = True, backend: Backend | None = None) -> AsyncIterator[DurableEngine]:
         """``async with engine.open(url=…, worker=False)``: choose the store, and whether this process works (a web front end only submits
         and asks).
 
         ``backend`` is an instance of your own instead of a URL. Raises ``StoreError``, ``StoreUrlError``, ``EngineStateError``.
         """
-        return self._opening(url, worker, backend)
+        if self._in_use:
+            raise EngineStateError("the engine is open already; use its client, or close it first")
+        if backend is None:
+            backend = backend_for(url or self._url)
+        self._in_use = True
+        try:
+            await backend.open(create=True)
+            self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
+            self._session = session = Session(backend, self._registry, self._options)
+            self._client = DurableClient(session, self._opened)
+            try:
+                if worker:
+                    session.worker = Worker(session)
+                    await session.worker.start()
+                with cancelled_by_sigterm() if worker else nullcontext():
+                    yield self
+            finally:
+                await session.close()
+        finally:
+            self._session, self._in_use = None, False
+            await asyncio.shield(backend.close())
 
     async def __aenter__(self) -> DurableEngine:
         context = self.open()
@@ -169,39 +136,3 @@ class DurableEngine:
 
     async def __aexit__(self, *exc: Any) -> None:
         await self._contexts.pop().__aexit__(*exc)
-
-    @asynccontextmanager
-    async def _opening(self, url: str | None, worker: bool, backend: Backend | None) -> AsyncIterator[DurableEngine]:
-        if self._in_use:
-            raise EngineStateError("the engine is open already; use its client, or close it first")
-        if backend is None:
-            chosen = url or self._url
-            if chosen is None:
-                raise StoreUrlError("which store? Pass a URL to DurableEngine(...) or engine.open(...), e.g. sqlite:///orders.db")
-            backend = backend_for(chosen)
-        self._in_use = True
-        try:
-            await backend.open(create=True)
-            self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
-            session = Session(backend, self._registry, self._options)
-            self._open = opened = _Open(session, Worker(session) if worker else None, self._opened)
-            try:
-                await opened.start()
-                yield self
-            finally:
-                await self._stop(opened)
-        finally:
-            self._open, self._in_use = None, False
-            await asyncio.shield(backend.close())
-
-    async def _stop(self, opened: _Open) -> None:
-        """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""
-        closing = asyncio.create_task(opened.stop())
-        while not closing.done():
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                if closing.done():
-                    raise
-                if opened.worker is not None:
-                    opened.worker.turns.activities.stop()

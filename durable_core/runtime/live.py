@@ -1,73 +1,76 @@
-"""An instance as this worker has it in hand: its fence, what runs it in memory, and what has arrived for it."""
+"""An instance as this worker has it in hand: where it stands in the store, and what has arrived for it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from attrs import define, field
-from msgspec import Struct
+from msgspec import Struct, field
 
-from durable_core.backend import Message
-from durable_core.events import MessageEvent, TaskCompleted, TaskFailed
-from durable_core.runtime.activities import TaskLease
+from durable_core import events as ev
+from durable_core.backend import ClaimedTask, Message
+from durable_core.definitions.activity import Activity, ActivityContext
+from durable_core.definitions.registry import Callee
+
+
+class TaskLease(Struct, eq=False):
+    """A task that is leased to this worker. ``cancelled``: nobody waits for it any more. ``holder``: the instance, if it was in hand when
+    the task started."""
+
+    task: ClaimedTask
+    scheduled: ev.TaskScheduled
+    bound: Callee[Activity[..., Any]]
+    holder: LiveInstance | None
+    cancelled: bool = False
+    running: asyncio.Task[None] | None = None
+    context: ActivityContext | None = None
 
 
 class Arrival(NamedTuple):
     """Something to be applied: a message of the inbox (decoded when its turn comes), the start, or the result of a task that ran here."""
 
     message: Message | None = None
-    event: MessageEvent | None = None
+    event: ev.ExecutionStarted | ev.TaskCompleted | ev.TaskFailed | None = None
     lease: TaskLease | None = None
 
 
-class Fence(Struct):
-    """Where an instance stands in the store, as this worker knows it."""
+class LiveInstance(Struct, eq=False):
+    """``instance``, ``execution``, ``epoch`` and ``version`` are its fence. ``pending``: no commit of the execution has been accepted yet.
+    ``busy``: being loaded, or a turn is under way up to its commit's outcome; what arrives meanwhile forms the next turn. ``dead``: another
+    claim has taken its place, or it was given up. ``in_flight``: what the turn under way has taken."""
 
     instance: str
     execution: str
     epoch: int
     version: int
-
-
-@define(eq=False)
-class LiveInstance:
-    """``pending``: no commit of the execution has been accepted yet. ``busy``: being loaded, or a turn is under way up to its commit's
-    outcome; what arrives meanwhile forms the next turn. ``dead``: another claim has taken its place, or it was given up. ``in_flight``:
-    what the turn under way has taken."""
-
-    fence: Fence
     name: str
-    queue: deque[Arrival] = field(factory=deque)
-    in_flight: list[Arrival] = field(factory=list)
+    queue: deque[Arrival] = field(default_factory=deque)
+    in_flight: list[Arrival] = []
     busy: bool = False
     scheduled: bool = False
     dead: bool = False
     pending: bool = False
     local_tasks: int = 0
     size: int = 0
-    _known: set[str] = field(factory=set)
+    known: set[str] = set()
+
+    @property
+    def fence(self) -> tuple[str, str, int, int]:
+        return self.instance, self.execution, self.epoch, self.version
 
     def deliver(self, messages: Iterable[Message]) -> None:
         """Messages may be handed over more than once (by a claim and by a commit's outcome): each is taken once."""
         for message in messages:
-            if message.id not in self._known:
-                self._known.add(message.id)
+            if message.id not in self.known:
+                self.known.add(message.id)
                 self.queue.append(Arrival(message))
 
     def forget(self, ids: Iterable[str]) -> None:
         """Consumed, or left to the store for now."""
-        self._known.difference_update(ids)
+        self.known.difference_update(ids)
 
     @property
     def idle(self) -> bool:
         return not (self.busy or self.queue or self.local_tasks)
-
-    def results(self) -> list[tuple[TaskLease, TaskCompleted | TaskFailed]]:
-        """Results of local tasks that are not committed yet."""
-        return [
-            (a.lease, a.event)
-            for a in (*self.in_flight, *self.queue)
-            if a.lease is not None and isinstance(a.event, TaskCompleted | TaskFailed)
-        ]

@@ -11,9 +11,10 @@ import asyncio
 import importlib
 import logging
 import multiprocessing
+import operator
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import Any
 from durable_core.definitions.activity import Activity
 from durable_core.errors import FailureDetails
 from durable_core.failures import describe
+from durable_core.runtime.activities import ChildFailed
 
 _logger = logging.getLogger("durable_core.activity")
 _DEATHS_MAX = 3
@@ -43,26 +45,28 @@ class ActivityProcesses:
             self._pool = ProcessPoolExecutor(self._size, mp_context=context, initializer=_die_with_parent)
         return self._pool
 
-    async def run(self, activity: Activity[..., Any], args: tuple[Any, ...]) -> tuple[bool, Any]:
-        """(True, result) or (False, FailureDetails). If the child dies, it is run again in another one, a few times."""
+    async def run(self, activity: Activity[..., Any], *args: Any) -> Any:
+        """The result, or ``ChildFailed``. If the child dies, the activity is run again in another one, a few times."""
         async with self._places:
             for death in range(1, _DEATHS_MAX + 1):
                 pool = self._start()
                 try:
                     with _signals_held_back():  # here the pool starts its children
-                        call = asyncio.get_running_loop().run_in_executor(
-                            pool, _call, activity.fn.__module__, activity.fn.__qualname__, args
-                        )
-                    return await call
+                        call = asyncio.wrap_future(pool.submit(_call, activity.fn.__module__, activity.fn.__qualname__, args))
+                    failure, result = await call
                 except BrokenProcessPool:
                     _logger.warning("a process died while it ran activity %r (%d of %d times)", activity.name, death, _DEATHS_MAX)
                     if self._pool is pool:
                         self._pool = None
                         pool.shutdown(wait=False, cancel_futures=True)
-        text = (
+                    continue
+                if failure is not None:
+                    raise ChildFailed(failure)
+                return result
+        died = (
             f"the process that ran activity {activity.name!r} died {_DEATHS_MAX} times; does it run out of memory or crash the interpreter?"
         )
-        return False, FailureDetails("ProcessDied", text)
+        raise ChildFailed(FailureDetails("ProcessDied", died))
 
     def close(self) -> None:
         """Ends the children at once."""
@@ -109,15 +113,9 @@ def _die_with_parent() -> None:
         threading.Thread(target=watch, name="durable-core parent watch", daemon=True).start()
 
 
-def _call(module: str, qualname: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
+def _call(module: str, qualname: str, args: tuple[Any, ...]) -> tuple[FailureDetails | None, Any]:
     try:
-        return True, _resolve(module, qualname)(*args)
+        activity = operator.attrgetter(qualname)(importlib.import_module(module))
+        return None, (activity.fn if isinstance(activity, Activity) else activity)(*args)
     except BaseException as error:
-        return False, describe(error)
-
-
-def _resolve(module: str, qualname: str) -> Callable[..., Any]:
-    found: Any = importlib.import_module(module)
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    return found.fn if isinstance(found, Activity) else found
+        return describe(error), None

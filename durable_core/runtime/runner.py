@@ -13,37 +13,28 @@ import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Coroutine
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durable_core.backend import ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
 from durable_core.codec import encode_event
 from durable_core.errors import ReplayError
-from durable_core.events import TaskCompleted, TaskFailed
-from durable_core.runtime.activities import TaskLease
-from durable_core.runtime.live import LiveInstance
+from durable_core.runtime.live import LiveInstance, TaskLease
 from durable_core.runtime.session import Session
+
+if TYPE_CHECKING:
+    from durable_core.runtime.worker import Worker
 
 _logger = logging.getLogger("durable_core.engine")
 
 L = TypeVar("L", bound=LiveInstance)
 
 
-class Claimer(Protocol):
-    """The worker, as a runner sees it: it claims. ``wake``: there may be something to claim; ``freed``: there is room again."""
-
-    id: str
-
-    def wake(self) -> None: ...
-    def freed(self) -> None: ...
-
-
 class Runner(ABC, Generic[L]):
-    def __init__(self, session: Session, worker: Claimer) -> None:
+    def __init__(self, session: Session, worker: Worker) -> None:
         self.session = session
         self.worker = worker
         self.worker_id = worker.id
         self.loop = asyncio.get_running_loop()
-        self.hold_us = round(session.options.hold_s * 1e6)
         self.suspect: L | None = None
         self._live: OrderedDict[str, L] = OrderedDict()
         self._active: set[L] = set()
@@ -61,9 +52,12 @@ class Runner(ABC, Generic[L]):
     def turn(self, live: L) -> None:
         """Apply what is queued and ``submit`` the commit, or ``give_up``."""
 
-    @abstractmethod
     def accepted(self, live: L, commit: CommitTurn, outcome: Outcome) -> bool:
         """The commit is durable. False: the instance is not in hand any more."""
+        return not live.dead
+
+    def refused(self, commit: CommitTurn) -> None:
+        """The commit did not take place."""
 
     def let_go(self, live: L) -> None:
         """It leaves the cache."""
@@ -81,32 +75,34 @@ class Runner(ABC, Generic[L]):
 
     def find(self, instance_id: str, execution: str) -> L | None:
         live = self._live.get(instance_id)
-        return live if live is not None and live.fence.execution == execution else None
+        return live if live is not None and live.execution == execution else None
 
     def accept(self, claimed: ClaimedTurn) -> None:
         """Take a claimed instance in hand."""
         live = self.find(claimed.instance, claimed.execution)
         # Under the same epoch we are still the holder, whatever is in flight. Otherwise somebody else had it meanwhile: fine if nothing has
         # changed.
-        if live is not None and (live.fence.epoch == claimed.epoch or (not live.busy and live.fence.version == claimed.version)):
-            live.fence.epoch = claimed.epoch
+        if live is not None and (live.epoch == claimed.epoch or (not live.busy and live.version == claimed.version)):
+            live.epoch = claimed.epoch
             live.deliver(claimed.messages)
             self.schedule(live)
             return
-        if claimed.instance in self._live:
-            self.detach(self._live[claimed.instance])
+        if (other := self._live.get(claimed.instance)) is not None:
+            self.detach(other)
         live = self.begin(claimed)
-        self.adopt(live)
-        live.deliver(claimed.messages)
         if claimed.attempt > 1:
             self.suspect = live
         if claimed.attempt > self.session.options.max_attempts and not any(message.control for message in claimed.messages):
             self._park(live, claimed.attempt - 1)
-        self.schedule(live)
+        else:
+            self.adopt(live, claimed.messages)
 
-    def adopt(self, live: L) -> None:
-        self._live[live.fence.instance] = live
+    def adopt(self, live: L, messages: tuple[Message, ...]) -> None:
+        """It is in hand from now on."""
+        self._live[live.instance] = live
         self._active.add(live)
+        live.deliver(messages)
+        self.schedule(live)
 
     def schedule(self, live: L) -> None:
         if live.queue and not (live.busy or live.scheduled or live.dead):
@@ -126,8 +122,18 @@ class Runner(ABC, Generic[L]):
 
     # ── from commit to turn ───────────────────────────────────────────────────────────────────────────────────
 
-    def submit(self, live: L, commit: CommitTurn) -> None:
+    def submit(self, live: L, *, hold: bool = True, **fields: Any) -> None:
+        """Queue the commit of a turn, which consumes and settles what is in flight. ``fields`` is what else a ``CommitTurn`` says."""
         live.busy = True
+        commit = CommitTurn(
+            *live.fence,
+            self.worker_id,
+            f"{self.worker_id}/{live.epoch}.{live.version}",
+            consumes=tuple(arrival.message.id for arrival in live.in_flight if arrival.message is not None),
+            settles=tuple(arrival.lease.task.id for arrival in live.in_flight if arrival.lease is not None),
+            hold_us=round(self.session.options.hold_s * 1e6) if hold else 0,
+            **fields,
+        )
         self.session.committer.submit(commit, lambda outcome: self._committed(live, commit, outcome))
 
     def _committed(self, live: L, commit: CommitTurn, outcome: Outcome) -> None:
@@ -140,11 +146,11 @@ class Runner(ABC, Generic[L]):
             # release.
             self._drop(live)
         else:
-            live.fence.version += 1
+            live.version += 1
             live.busy = False
             live.in_flight = []
             live.forget(commit.consumes)
-            self._failures.pop(live.fence.instance, None)
+            self._failures.pop(live.instance, None)
             self._clear_suspect(live)
             if commit.messages or commit.creates:
                 self.worker.wake()
@@ -156,9 +162,6 @@ class Runner(ABC, Generic[L]):
                 live.deliver(outcome.messages)
                 self.rest(live)
 
-    def refused(self, commit: CommitTurn) -> None:
-        """The commit did not take place."""
-
     def rest(self, live: L) -> None:
         """Nothing is under way: run the next turn, or wait."""
         self.schedule(live)
@@ -166,7 +169,7 @@ class Runner(ABC, Generic[L]):
             self._active.discard(live)
             self.worker.freed()
             if not live.dead:
-                self._live.move_to_end(live.fence.instance)
+                self._live.move_to_end(live.instance)
                 self._trim()
 
     def grown(self, live: L, size: int) -> None:
@@ -183,65 +186,60 @@ class Runner(ABC, Generic[L]):
             if oldest.idle:
                 self._drop(oldest)
             else:
-                self._live.move_to_end(oldest.fence.instance)
+                self._live.move_to_end(oldest.instance)
 
     # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
 
     def detach(self, live: L) -> None:
-        """Out of the cache."""
+        """Out of the cache. Results that are not committed go through the inbox: as long as this worker lives, nobody else runs the
+        activities again."""
         if not live.dead:
             live.dead = True
-            self._save_results(live)
+            for _, event, lease in (*live.in_flight, *live.queue):
+                if lease is not None:
+                    self.complete_through_inbox(lease, event)
+            live.in_flight = []
+            live.queue.clear()
             self._cached_bytes -= live.size
             self.let_go(live)
         self._active.discard(live)
         self.worker.freed()
         self._clear_suspect(live)
-        if self._live.get(live.fence.instance) is live:
-            del self._live[live.fence.instance]
+        if self._live.get(live.instance) is live:
+            del self._live[live.instance]
 
     def _clear_suspect(self, live: L) -> None:
         if self.suspect is live:
             self.suspect = None
             self.worker.wake()
 
-    def _drop(self, live: L, *, problem: str | None = None, delay_us: int = 0, park: bool = False, uncount: bool = False) -> None:
-        """Give the instance back."""
+    def _drop(self, live: L, **how: Any) -> None:
+        """Give the instance back; ``how`` is what else a ``Release`` says."""
         self.detach(live)
-        fence = live.fence
-        self.session.committer.submit(
-            Release(fence.instance, fence.execution, fence.epoch, problem, delay_us, park, uncount), self._wake_after
-        )
+        self._submit_and_wake(Release(live.instance, live.execution, live.epoch, **how))
 
-    def _save_results(self, live: L) -> None:
-        """Results that are not committed go through the inbox: as long as this worker lives, nobody else runs the activities again."""
-        for lease, event in live.results():
-            self.complete_through_inbox(lease, event)
-        live.in_flight = []
-        live.queue.clear()
+    def complete_through_inbox(self, lease: TaskLease, event: Any) -> None:
+        message = Message(lease.task.id, lease.task.instance, encode_event(event), lease.task.execution, lease.task.id)
+        self._submit_and_wake(CompleteTask(lease.task.id, message))
 
-    def complete_through_inbox(self, lease: TaskLease, event: TaskCompleted | TaskFailed) -> None:
-        message = Message(lease.id, lease.instance, encode_event(event), lease.execution, lease.id)
-        self.session.committer.submit(CompleteTask(lease.id, message), self._wake_after)
-
-    def _wake_after(self, _outcome: Outcome) -> None:
-        self.worker.wake()
+    def _submit_and_wake(self, command: Release | CompleteTask) -> None:
+        self.session.committer.submit(command, lambda _outcome: self.worker.wake())
 
     def give_up(self, live: L, problem: BaseException | str) -> None:
         """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history
         is nobody's crash: it does not count towards parking."""
         options = self.session.options
-        failures = self._failures[live.fence.instance] = self._failures.get(live.fence.instance, 0) + 1
+        failures = self._failures[live.instance] = self._failures.get(live.instance, 0) + 1
         backoff_s = min(options.first_backoff_s * 2 ** min(failures - 1, 30), options.last_backoff_s)
         text = f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else problem
         if failures == 1:
             trace = problem if isinstance(problem, BaseException) and not isinstance(problem, ReplayError) else None
-            _logger.error("%r: %s (tried again in %.1f s)", live.fence.instance, text, backoff_s, exc_info=trace)
+            _logger.error("%r: %s (tried again in %.1f s)", live.instance, text, backoff_s, exc_info=trace)
         self._drop(live, problem=text, delay_us=round(backoff_s * 1e6), uncount=isinstance(problem, ReplayError))
 
     def _park(self, live: L, attempts: int) -> None:
         problem = f"its turn was started {attempts} times and never came to an end (does it kill its process?). It is parked: terminate or purge it"
-        _logger.error("%r: %s", live.fence.instance, problem)
+        _logger.error("%r: %s", live.instance, problem)
         self._drop(live, problem=problem, park=True)
 
     async def close(self) -> None:

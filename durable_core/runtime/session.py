@@ -2,19 +2,65 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
 from durable_core.backend import Backend
 from durable_core.definitions.registry import Registry
 from durable_core.runtime.clock import HubClock
 from durable_core.runtime.committer import Committer
 from durable_core.runtime.options import WorkerOptions
+from durable_core.runtime.reads import Reader
 from durable_core.runtime.waiters import Waiters
+
+if TYPE_CHECKING:
+    from durable_core.runtime.worker import Worker
 
 
 class Session:
+    """``worker`` None: this process only submits and asks. ``draining``: nothing new is begun any more."""
+
     def __init__(self, backend: Backend, registry: Registry, options: WorkerOptions) -> None:
         self.backend = backend
         self.registry = registry
         self.options = options
+        self.process = os.getpid()
+        self.worker: Worker | None = None
+        self.draining = False
         self.clock = HubClock()
         self.committer = Committer(backend)
+        self.reader = Reader(backend)
         self.waiters = Waiters()
+        self._listener = asyncio.create_task(self._listen(), name="durable-core wake-ups")
+
+    async def _listen(self) -> None:
+        async for _ in self.backend.wakeups():
+            self.wake()
+            self.waiters.recheck()
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        if self.worker is not None:
+            self.worker.wake()
+
+    async def close(self) -> None:
+        """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""
+        closing = asyncio.create_task(self._close())
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                if closing.done():
+                    raise
+                if self.worker is not None:
+                    self.worker.turns.activities.stop()
+
+    async def _close(self) -> None:
+        if self.worker is not None:
+            await self.worker.stop()
+        await self.committer.flush()
+        self.waiters.close()
+        self._listener.cancel()
+        await asyncio.wait([self._listener])
+        await self.committer.close()

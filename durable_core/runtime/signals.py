@@ -7,32 +7,29 @@ Ctrl-C needs nothing of ours: ``asyncio.run`` cancels the main task at the first
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-class TerminationSignal:
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._count = 0
+@contextmanager
+def cancelled_by_sigterm() -> Iterator[None]:
+    """Only in the main thread, and only if the program has no SIGTERM handler of its own."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    loop, opener, earlier = asyncio.get_running_loop(), asyncio.current_task(), itertools.count()
 
-    def install(self) -> None:
-        """Only in the main thread, and only if the program has no SIGTERM handler of its own."""
-        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-            return
-        opener = asyncio.current_task()
-        self._loop = asyncio.get_running_loop()
+    def received() -> None:
+        if next(earlier) > 0 or opener is None:
+            os._exit(128 + signal.SIGTERM)
+        opener.cancel()
 
-        def received() -> None:
-            self._count += 1
-            if self._count > 1 or opener is None:
-                os._exit(128 + signal.SIGTERM)
-            opener.cancel()
-
-        self._loop.add_signal_handler(signal.SIGTERM, received)
-
-    def remove(self) -> None:
-        if self._loop is not None:
-            self._loop.remove_signal_handler(signal.SIGTERM)
-            self._loop = None
+    loop.add_signal_handler(signal.SIGTERM, received)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

@@ -11,41 +11,42 @@ from typing import Any
 
 
 class DaemonThreads:
-    """A thread starts with each of the first ``size`` calls, and live until ``close``."""
+    """A thread starts with each of the first ``size`` calls, and lives until ``close``."""
 
     def __init__(self, size: int, name: str) -> None:
-        self.size = size
+        self._size = size
         self._name = name
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = 0
 
-    def run(self, function: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Call it in a thread, with this context's variables. A cancelled future does not stop the thread; its result is dropped."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        context = contextvars.copy_context()
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call it in a thread, with this context's variables. Cancellation does not stop the thread; its result is dropped."""
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        ended: asyncio.Future[tuple[BaseException | None, Any]] = loop.create_future()
 
-        def settle(setter: Callable[[Any], None], value: Any) -> None:
-            if not future.done():
-                setter(value)
+        def tell(error: BaseException | None, result: Any) -> None:
+            if not ended.done():
+                ended.set_result((error, result))
 
         def job() -> None:
+            error, result = None, None
             try:
                 result = context.run(function, *args)
-            except BaseException as error:
-                outcome: tuple[Callable[[Any], None], Any] = (future.set_exception, _storable(error))
-            else:
-                outcome = (future.set_result, result)
+            except BaseException as raised:
+                error = raised
             try:
-                loop.call_soon_threadsafe(settle, *outcome)
+                loop.call_soon_threadsafe(tell, error, result)
             except RuntimeError:  # the loop has closed meanwhile: nobody waits any more
                 pass
 
-        if self._threads < self.size:
+        if self._threads < self._size:
             self._threads += 1
             threading.Thread(target=self._work, name=f"{self._name} {self._threads}", daemon=True).start()
         self._jobs.put(job)
-        return future
+        error, result = await ended
+        if error is not None:
+            raise error
+        return result
 
     def close(self) -> None:
         for _ in range(self._threads):
@@ -54,12 +55,3 @@ class DaemonThreads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-
-
-def _storable(error: BaseException) -> BaseException:
-    """A future refuses StopIteration."""
-    if isinstance(error, StopIteration):
-        wrapped = RuntimeError("StopIteration was raised")
-        wrapped.__cause__ = error
-        return wrapped
-    return error

@@ -11,7 +11,7 @@ import logging
 import time
 from uuid import uuid4
 
-from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Claim, ClaimedTurn, Selectors
+from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Claim, ClaimedTurn, Heartbeat, Selectors
 from durable_core.errors import StoreError
 from durable_core.runtime.entities import EntityRunner
 from durable_core.runtime.orchestrations import OrchestrationRunner
@@ -30,7 +30,6 @@ class Worker:
         self._entities = frozenset(session.registry.entities)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._draining = False
         self._backlog = False
         self.id = ""
         self.turns: OrchestrationRunner
@@ -40,6 +39,7 @@ class Worker:
 
     async def start(self) -> None:
         await self._incarnate()
+        self._session.waiters.watched_here = lambda id: self.turns.holds(id)
         self._tasks = [
             asyncio.create_task(self._claim_for_ever(), name="durable-core claims"),
             asyncio.create_task(self._beat_for_ever(), name="durable-core heartbeat"),
@@ -47,28 +47,23 @@ class Worker:
 
     async def _incarnate(self) -> None:
         self.id = uuid4().hex
-        beat = await self._session.backend.heartbeat(self.id, ttl_us=self._ttl_us)
-        self._session.clock.learn(beat.now_us)
+        await self._beat()
         self.turns = OrchestrationRunner(self._session, self)
-        self.entities = EntityRunner(self._session, self, self.turns.activities.threads)
+        self.entities = EntityRunner(self._session, self)
         self.wake()
 
-    @property
-    def _ttl_us(self) -> int:
-        return round(self._session.options.worker_ttl_s * 1e6)
-
-    async def stop(self, *, drain_s: float) -> None:
+    async def stop(self) -> None:
         """Take nothing new, let running activities end within ``drain_s``, save their results, give every lease back."""
-        self._draining = True
+        self._session.draining = True
         if not self._tasks:  # it never started
             return
         claims, beat = self._tasks
         claims.cancel()
         await asyncio.wait([claims])
-        await self.turns.activities.drain(drain_s)
+        await self.turns.activities.drain(self._session.options.drain_s)
         await self._session.committer.flush()
-        await self.entities.close()
-        await self.turns.close()
+        for runner in (self.entities, self.turns):
+            await runner.close()
         beat.cancel()
         await asyncio.wait([beat])
         await self._session.committer.apply(AbandonWorker(self.id))
@@ -85,9 +80,13 @@ class Worker:
         if self._backlog:
             self._wake.set()
 
+    @property
+    def _room(self) -> int:
+        return min(self.turns.room, self.entities.room)
+
     def can_take(self, orchestrator: str) -> bool:
         """Whether a new instance of this name may be claimed as it is created."""
-        return not self._draining and orchestrator in self._orchestrators and min(self.turns.room, self.entities.room) > 0
+        return not self._session.draining and orchestrator in self._orchestrators and self._room > 0
 
     def accept(self, turn: ClaimedTurn) -> None:
         if turn.instance.startswith(ENTITY_PREFIX):
@@ -100,7 +99,7 @@ class Worker:
             self._wake.clear()
             self._backlog = False
             again, next_due_us = False, None
-            turns = min(self.turns.room, self.entities.room, _TURNS_PER_CLAIM)
+            turns = min(self._room, _TURNS_PER_CLAIM)
             limited = turns == 0 or self.turns.activities.full
             # One claim a kind of activity, since each kind has a bound of its own; the first one asks for turns too.
             for names, tasks in self.turns.activities.claimable() or [(frozenset[str](), 0)]:
@@ -115,7 +114,15 @@ class Worker:
                 await self._sleep(next_due_us)
 
     async def _claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:
-        claim = await self._try_claim(turns, tasks, selectors)
+        claim: Claim | None = None
+        claim_id, pause_s = uuid4().hex, 0.05
+        while claim is None:
+            try:
+                claim = await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
+            except StoreError as error:  # the outcome is unknown: the same claim id asks for the same items again
+                _logger.warning("claiming failed: %s; trying again", error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 2.0)
         self._session.clock.learn(claim.now_us)
         for turn in claim.turns:
             self.accept(turn)
@@ -123,51 +130,37 @@ class Worker:
             self.turns.accept_task(task)
         return claim
 
-    async def _try_claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:
-        claim_id, pause = uuid4().hex, 0.05
-        while True:
-            try:
-                return await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
-            except StoreError as error:  # the outcome is unknown: the same claim id asks for the same items again
-                _logger.warning("claiming failed: %s; trying again", error)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
-
     async def _sleep(self, next_due_us: int | None) -> None:
         seconds = self._session.options.poll_s
         if next_due_us is not None:
             seconds = min(seconds, max(0.0, (next_due_us - self._session.clock.now_us()) / 1e6))
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
 
     # ── heartbeat ─────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def _beat(self) -> Heartbeat:
+        beat = await self._session.backend.heartbeat(self.id, ttl_us=round(self._session.options.worker_ttl_s * 1e6))
+        self._session.clock.learn(beat.now_us)
+        return beat
+
     async def _beat_for_ever(self) -> None:
-        last = time.monotonic()
+        options, last = self._session.options, time.monotonic()
         while True:
-            await asyncio.sleep(self._session.options.heartbeat_s)
+            await asyncio.sleep(options.heartbeat_s)
             try:
-                beat = await self._session.backend.heartbeat(self.id, ttl_us=self._ttl_us)
+                beat = await self._beat()
             except StoreError as error:
                 _logger.warning("heartbeat failed: %s (the last one succeeded %.0f s ago)", error, time.monotonic() - last)
                 continue
             last = time.monotonic()
-            self._session.clock.learn(beat.now_us)
             for task in beat.cancelled:
                 self.turns.activities.cancel(task)
             if not beat.alive:
-                _logger.error(
-                    "this worker was given up as dead (a pause of over %.0f s?); it starts afresh", self._session.options.worker_ttl_s
-                )
-                await self._reincarnate()
-
-    async def _reincarnate(self) -> None:
-        """The leases are gone. What runs is cancelled: others run it by now."""
-        turns, entities = self.turns, self.entities
-        turns.activities.stop()
-        await entities.close()
-        await turns.close()
-        await self._incarnate()
+                # The leases are gone. What runs is cancelled: others run it by now.
+                _logger.error("this worker was given up as dead (a pause of over %.0f s?); it starts afresh", options.worker_ttl_s)
+                self.turns.activities.stop()
+                for runner in (self.entities, self.turns):
+                    await runner.close()
+                await self._incarnate()

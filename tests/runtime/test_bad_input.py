@@ -387,10 +387,10 @@ def test_an_engine_that_is_closed_open_already_or_forked_says_so(run):
             with pytest.raises(EngineStateError, match="open already"):
                 async with engine:
                     pass
-            engine._open.process = -1
+            engine._session.process = -1
             with pytest.raises(EngineStateError, match="forked"):
                 await client.get_instance("x")
-            engine._open.process = os.getpid()
+            engine._session.process = os.getpid()
         with pytest.raises(EngineStateError):
             await client.get_instance("x")
         async with engine:

@@ -263,7 +263,7 @@ def test_a_worker_that_was_given_up_starts_afresh(url, run, caplog):
             handles = [await engine.client.schedule_new_orchestration(root) for _ in range(5)]
             for _ in range(3):
                 await asyncio.sleep(0.12)
-                await engine.backend.apply([AbandonWorker(engine._open.worker.id)])
+                await engine.backend.apply([AbandonWorker(engine._session.worker.id)])
             return [await handle.result(40 * SECOND) for handle in handles]
 
     assert run(main) == [45] * 5

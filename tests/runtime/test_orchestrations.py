@@ -530,7 +530,7 @@ def test_a_small_cache_evicts_and_replays(url, run):
             for i in range(20):
                 await client.schedule_new_orchestration("waiting", instance_id=f"w{i}")
                 await client.wait_for_start(f"w{i}")
-            assert len(engine._open.worker.turns._live) <= 4
+            assert len(engine._session.worker.turns._live) <= 4
             for i in range(20):
                 await client.raise_event(f"w{i}", "go", str(i))
             return [await client.get_handle("waiting", f"w{i}").result(20 * SECOND) for i in range(20)]

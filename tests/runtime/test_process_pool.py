@@ -16,21 +16,21 @@ working_directory = activity(executor="process")(os.getcwd)
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM], ids=lambda which: which.name)
 def test_a_signal_while_a_child_starts_does_not_kill_it(which: signal.Signals) -> None:
-    async def signalled_at_birth() -> tuple[bool, object]:
+    async def signalled_at_birth() -> object:
         processes = ActivityProcesses(1)
-        call = asyncio.create_task(processes.run(working_directory, ()))
+        call = asyncio.create_task(processes.run(working_directory))
         while not (children := dict(getattr(processes._pool, "_processes", None) or {})):
             await asyncio.sleep(0)
         for child in children:  # it has just been started: its imports take some tenths of a second
             os.kill(child, which)
         try:
-            assert await call == (True, os.getcwd())  # noqa: PTH109
+            assert await call == os.getcwd()  # noqa: PTH109
             assert processes._pool is not None
             assert dict(processes._pool._processes) == children, "it is still the same child"
             for child in children:
                 os.kill(child, which)
-            return await processes.run(working_directory, ())
+            return await processes.run(working_directory)
         finally:
             processes.close()
 
-    assert asyncio.run(signalled_at_birth()) == (True, os.getcwd())  # noqa: PTH109
+    assert asyncio.run(signalled_at_birth()) == os.getcwd()  # noqa: PTH109

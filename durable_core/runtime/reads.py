@@ -1,0 +1,52 @@
+"""Reading the store: page after page, and records of many callers at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from durable_core.backend import Backend, HistoryRange, InstanceFilter, InstanceRecord
+
+_IDS_PER_READ = 1_000
+
+
+class Reader:
+    """Records are read together: however many clients ask within one tick of the loop, the store is asked once."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._ids: list[str] = []
+        self._reading: asyncio.Future[dict[str, InstanceRecord | None]] | None = None
+
+    async def record(self, instance_id: str) -> InstanceRecord | None:
+        self._ids.append(instance_id)
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+        return (await asyncio.shield(self._reading))[instance_id]
+
+    async def _read(self) -> dict[str, InstanceRecord | None]:
+        await asyncio.sleep(0)  # whoever asks in this tick is in
+        ids, self._ids, self._reading = list(dict.fromkeys(self._ids)), [], None
+        found: dict[str, InstanceRecord | None] = {}
+        for first in range(0, len(ids), _IDS_PER_READ):
+            chunk = ids[first : first + _IDS_PER_READ]
+            found.update(zip(chunk, await self._backend.get_instances(chunk), strict=True))
+        return found
+
+    async def records(self, wanted: InstanceFilter, page_size: int = 1_000) -> AsyncIterator[InstanceRecord]:
+        """All that match, in order of creation."""
+        cursor, more = None, True
+        while more:
+            page = await self._backend.query_instances(wanted, limit=page_size, cursor=cursor)
+            for record in page.records:
+                yield record
+            cursor, more = page.cursor, page.cursor is not None
+
+    async def history(self, instance: str, execution: str | None = None) -> AsyncIterator[bytes]:
+        """The rows of an execution (None: the current one), from the first."""
+        first: int | None = 0
+        while first is not None:
+            [page] = await self._backend.read_history([HistoryRange(instance, execution, first)])
+            for row in page.rows:
+                yield row.payload
+            first = page.next
