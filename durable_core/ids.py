@@ -18,7 +18,7 @@ def check_instance_id(instance_id: str) -> str:
         )
     if instance_id.startswith(ENTITY_PREFIX):
         raise InvalidInstanceIdError(
-            f"ids that start with {ENTITY_PREFIX!r} are reserved for entities; choose another than {instance_id!r}"
+            f"an instance id that starts with {ENTITY_PREFIX!r} is an entity's; choose another than {instance_id!r}"
         )
     if not instance_id.isprintable():
         raise InvalidInstanceIdError(f"an instance id must be printable text: {instance_id!r}")
