@@ -29,6 +29,7 @@ from durable_core.errors import ForbiddenInOrchestratorError as ForbiddenInOrche
 from durable_core.errors import InstanceAlreadyExistsError as InstanceAlreadyExistsError
 from durable_core.errors import InstanceNotFoundError as InstanceNotFoundError
 from durable_core.errors import InvalidInstanceIdError as InvalidInstanceIdError
+from durable_core.errors import LockingRulesViolationError as LockingRulesViolationError
 from durable_core.errors import NonDeterminismError as NonDeterminismError
 from durable_core.errors import NotRegisteredError as NotRegisteredError
 from durable_core.errors import OrchestrationFailedError as OrchestrationFailedError
@@ -54,6 +55,7 @@ from durable_core.retry import RetryPolicy as RetryPolicy
 from durable_core.runtime.client import DurableClient as DurableClient
 from durable_core.runtime.client import OrchestrationHandle as OrchestrationHandle
 from durable_core.runtime.engine import DurableEngine as DurableEngine
+from durable_core.runtime.entity_client import EntityState as EntityState
 from durable_core.runtime.options import WorkerOptions as WorkerOptions
 from durable_core.runtime.records import OrchestrationState as OrchestrationState
 

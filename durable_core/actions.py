@@ -18,10 +18,12 @@ class Turn(Struct, frozen=True):
     """``events`` is what is to be appended to the history, message events and commands, in order.
 
     ``custom_status`` is the encoded new custom status if the turn set one. ``ending`` is the event that ended the execution, if it ended.
-    ``unknown_activities`` are names scheduled and not yet answered that this engine has no function for.
+    ``unknown_activities`` are names scheduled and not yet answered that this engine has no function for. ``locks`` are entities that the
+    execution has locked or asked to lock: (number of the request, the entity's instance id).
     """
 
     events: tuple[Event, ...]
     custom_status: str | None = None
     ending: Ending | None = None
     unknown_activities: tuple[str, ...] = ()
+    locks: tuple[tuple[int, str], ...] = ()

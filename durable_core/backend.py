@@ -237,11 +237,15 @@ class Purge(Struct, frozen=True, gc=False):
     """Remove every trace of an instance. ``REJECTED`` unless it has ended or ``force`` is given (obituaries are then delivered); ``GONE``
     if missing.
 
+    ``idle_version``: instead, whatever its status, only if its ``version`` is this one and its inbox is empty, messages that are not yet
+    visible included; otherwise ``FENCED``. So what has nothing to keep is removed without losing a message that arrives meanwhile.
+
     Later commits say ``GONE`` and never resurrect it: epochs come from a hub-wide counter that outlives purges.
     """
 
     instance: str
     force: bool = False
+    idle_version: int | None = None
 
 
 class AbandonWorker(Struct, frozen=True, gc=False):

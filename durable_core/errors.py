@@ -9,6 +9,7 @@
     │   ├── PayloadError                 a value that cannot be encoded or decoded
     │   │   └── PayloadTooLargeError     a value over the store's hard limit
     │   ├── OutsideOrchestratorError     a ctx method used where no turn of that instance runs
+    │   ├── LockingRulesViolationError   inside ``lock_entities``: what could deadlock
     │   ├── ForbiddenInOrchestratorError I/O, threads or another event loop inside an orchestrator
     │   ├── EngineStateError             the engine is closed, already open, or was forked while open
     │   └── StoreUrlError                an unknown scheme or a URL that cannot be read
@@ -124,6 +125,10 @@ class PayloadTooLargeError(PayloadError):
 
 class OutsideOrchestratorError(UsageError, RuntimeError):
     """A method of an orchestration context was used outside a turn of its own orchestration."""
+
+
+class LockingRulesViolationError(UsageError, RuntimeError):
+    """Inside ``ctx.lock_entities``: a second section, a sub-orchestration, or a call to an entity that is not locked."""
 
 
 class ForbiddenInOrchestratorError(UsageError, RuntimeError):

@@ -179,6 +179,20 @@ class EntitySignaled(_OperationSent, frozen=True):
     due_us: int = 0
 
 
+class EntityLockRequested(CommandEvent, frozen=True):
+    """Answered, as a call is, when the entity is locked for this execution."""
+
+    id: int
+    entity: str
+
+
+class EntityUnlocked(CommandEvent, frozen=True):
+    """``id`` is that of the request: the lock is given back, or the request taken back."""
+
+    id: int
+    entity: str
+
+
 class EventSent(CommandEvent, frozen=True):
     id: int
     instance_id: str
@@ -226,6 +240,19 @@ class OperationRequested(_Event, frozen=True):
     caller: Parent | None = None
 
 
+class LockRequested(_Event, frozen=True):
+    """The reply to ``caller`` says that the entity is locked for its execution."""
+
+    caller: Parent
+
+
+class LockReleased(_Event, frozen=True):
+    """Whatever this execution has of the entity's lock, it gives up."""
+
+    execution_id: str
+
+
+EntityRequest = OperationRequested | LockRequested | LockReleased
 Event = MessageEvent | CommandEvent
 E = TypeVar("E")
 

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from msgspec import Struct
 
 from durable_core.errors import FailureDetails
+from durable_core.moments import LATEST_US, microseconds
 
 
 class RetryContext(Struct, frozen=True):
@@ -78,13 +79,3 @@ class RetryPolicy:
             return min(round(first * self.backoff_coefficient ** (attempt - 1)), ceiling) if first else 0
         except OverflowError:
             return ceiling
-
-
-LATEST_US = 253_402_300_799_000_000
-"""The last second that a datetime can name (microseconds since the epoch). Durable timers that would fire later fire then; stores hold no
-larger time."""
-
-
-def microseconds(delta: timedelta) -> int:
-    """Exact, unlike ``total_seconds``."""
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

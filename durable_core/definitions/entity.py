@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, TypeVar, overload
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Final, Protocol, TypeVar, overload
 
 from attrs import frozen
 from msgspec import Struct
@@ -48,14 +49,57 @@ class EntityId:
         return self.instance_id
 
 
-class EntityContext(Struct):
-    """Optional first parameter (after ``self``) of an operation, annotated with this class."""
+class Outbox(Protocol):
+    """What an operation sends leaves with the commit of its success."""
 
-    id: EntityId
-    caller: str | None
-    """The instance id that called, None for a client's signal."""
-    now: datetime
-    logger: logging.LoggerAdapter[logging.Logger]
+    def signal(
+        self, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], when: datetime | timedelta | None, /
+    ) -> None: ...
+    def start(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], instance_id: str | None, /) -> str: ...
+
+
+class EntityContext:
+    """Optional first parameter (after ``self``) of an operation, annotated with this class. ``caller`` is the instance id that called, None
+    for a signal."""
+
+    def __init__(self, id: EntityId, caller: str | None, now: datetime, outbox: Outbox) -> None:
+        self.id: Final = id
+        self.caller: Final = caller
+        self.now: Final = now
+        self.state_deleted = False
+        self._outbox = outbox
+
+    @cached_property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Records carry ``instance_id``."""
+        return logging.LoggerAdapter(logging.getLogger(f"durable_core.entity.{self.id.name}"), {"instance_id": self.id.instance_id})
+
+    def delete_state(self) -> None:
+        """Forget the state when this operation has succeeded: the next one finds the initial state again."""
+        self.state_deleted = True
+
+    def signal_entity(
+        self,
+        id: EntityId,
+        operation: str | Callable[..., Any],
+        /,
+        *args: Any,
+        signal_time: datetime | timedelta | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Send an operation to another entity, or to this one, at once or to be delivered at ``signal_time``. Nothing is sent if this
+        operation fails."""
+        self._outbox.signal(id, operation, args, kwargs, signal_time)
+
+    def schedule_new_orchestration(self, fn: Any, /, *args: Any, instance_id: str | None = None, **kwargs: Any) -> str:
+        """Start an orchestration (or, by its name, one that this engine does not know) and give its instance id. Nothing is started if this
+        operation fails, or if the id is taken."""
+        return self._outbox.start(fn, args, kwargs, instance_id)
+
+
+def delete(_entity: Any, ctx: EntityContext) -> None:
+    """The operation that every entity has, unless its class defines one of this name."""
+    ctx.delete_state()
 
 
 class Operation(Definition):
@@ -110,5 +154,5 @@ def make_entity(cls: Any, *, name: str | None = None) -> EntityDefinition:
     except TypeError as error:
         text = f"entity {name!r}: {cls.__name__}() must work without arguments (it is the initial state): {error}; give it a default"
         raise RegistrationError(text) from None
-    methods = inspect.getmembers(cls, inspect.isfunction)
-    return EntityDefinition(cls, name, {key: Operation(name, fn, key) for key, fn in methods if not key.startswith("_")})
+    methods: dict[str, Callable[..., Any]] = {"delete": delete, **dict(inspect.getmembers(cls, inspect.isfunction))}
+    return EntityDefinition(cls, name, {key: Operation(name, fn, key) for key, fn in methods.items() if not key.startswith("_")})

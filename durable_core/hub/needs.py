@@ -20,7 +20,7 @@ class Needs(Struct):
     Always: the counters (``now_us``, ``epoch``, ``position``).
 
     * ``inboxes``: the due messages of these instances, all of them, or at least the first so many in order of (visible_us, position), and
-      beyond those every due *control* message.
+      beyond those every due *control* message. ``inbox_heads``: of these instances one message, if there is any, due or not.
     * ``messages``: single messages by (target, id), due or not. ``details``: by (instance, kind).
     * ``workers``: only a ``Grant`` and a ``Beat`` read (and put) what their worker claimed last. ``all_workers``: every worker.
     * ``cancelled_tasks_of``: the cancelled tasks that these workers lease.
@@ -31,6 +31,7 @@ class Needs(Struct):
 
     instances: set[str] = set()
     inboxes: Counter[str] = field(default_factory=Counter)
+    inbox_heads: set[str] = set()
     messages: set[tuple[str, str]] = set()
     tasks: set[str] = set()
     seen: set[str] = set()
@@ -63,6 +64,7 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
                 found.instances.add(instance)
             case Purge(instance):
                 found.instances.add(instance)
+                found.inbox_heads.add(instance)
                 found.details.add((instance, "obituaries"))
             case Grant(worker):
                 found.workers.add(worker)

@@ -105,7 +105,10 @@ def purge(tx: Transaction, command: backend.Purge) -> OutcomeStatus:
     row = tx.instance(command.instance)
     if row is None:
         return OutcomeStatus.GONE
-    if row.status not in ENDED and not command.force:
+    if command.idle_version is not None:
+        if row.version != command.idle_version or tx.inbox(row):
+            return OutcomeStatus.FENCED
+    elif row.status not in ENDED and not command.force:
         raise UsageError(f"{row.instance!r} is {row.status}: only ended instances are purged. Terminate it first, or purge it by force.")
     tx.remove(row)
     return OutcomeStatus.OK

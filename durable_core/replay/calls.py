@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from durable_core.errors import FailureDetails, TaskTimeoutError
 from durable_core.events import CommandKind, EventRaised
+from durable_core.moments import microseconds
 from durable_core.replay.futures import DurableTask
-from durable_core.retry import RetryPolicy, microseconds
+from durable_core.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from durable_core.replay.machine import Execution

@@ -10,7 +10,7 @@ import logging
 import random
 from asyncio import events
 from collections.abc import Callable, Coroutine, MutableMapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypedDict, TypeVarTuple, Unpack, overload
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -23,16 +23,16 @@ from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import OutsideOrchestratorError
 from durable_core.ids import check_instance_id, child_id
+from durable_core.moments import due_time_us, to_datetime
 from durable_core.replay.calls import RetryingCall, Schedule, Waiter, limit_duration
 from durable_core.replay.futures import Decoder, DurableTask
-from durable_core.retry import LATEST_US, RetryPolicy, microseconds
+from durable_core.replay.locks import CriticalSection
+from durable_core.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from durable_core.replay.machine import Execution
 
 Ts = TypeVarTuple("Ts")
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CallOptions(TypedDict, total=False):
@@ -86,7 +86,18 @@ class EntityRef(Generic[E]):
     def signal(self, operation: Callable[Concatenate[E, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Send one operation and go on: no reply, no error."""
         callee = self._bound.operation(operation)
-        self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs))
+        self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs), None)
+
+    def delete(self) -> DurableTask[None]:
+        """Have the entity forget its state (or call its own operation of this name), and wait for that."""
+        return self._ctx.call_entity(self.id, "delete", return_type=None)
+
+    def signal_at(
+        self, when: datetime | timedelta, operation: Callable[Concatenate[E, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """As ``signal``, to be delivered at a time (aware) or after a while."""
+        callee = self._bound.operation(operation)
+        self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs), when)
 
 
 class OrchestrationContext:
@@ -116,7 +127,7 @@ class OrchestrationContext:
     @property
     def current_utc_datetime(self) -> datetime:
         """The recorded time of what is being handled, aware, in UTC. Never the wall clock."""
-        return _EPOCH + timedelta(microseconds=self._execution.loop.now_us)
+        return to_datetime(self._execution.loop.now_us)
 
     @property
     def history_length(self) -> int:
@@ -212,6 +223,7 @@ class OrchestrationContext:
         parent fails the call. Cancelling the call terminates the child. Errors as for ``call_activity``.
         """
         execution = self._active()
+        execution.forbid_in_section("call_sub_orchestrator")
         callee = execution.registry.orchestrator(fn)
         retry, timeout, tags = _take_options(kwargs)
         chosen = instance_id or (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
@@ -234,15 +246,7 @@ class OrchestrationContext:
         """A durable timer: at a time (aware), or after a while. ``asyncio.sleep`` is the same for short. A time in the past fires at
         once."""
         execution = self._active()
-        if not isinstance(fire_at, timedelta | datetime):
-            raise TypeError(f"create_timer needs a timedelta or an aware datetime, got {fire_at!r}; for seconds write asyncio.sleep(...)")
-        if isinstance(fire_at, datetime) and fire_at.tzinfo is None:
-            raise ValueError(
-                f"create_timer needs an aware datetime, got the naive {fire_at!r}; say which time zone, e.g. tzinfo=datetime.UTC"
-            )
-        due_us = microseconds(fire_at - _EPOCH) if isinstance(fire_at, datetime) else execution.loop.now_us + microseconds(fire_at)
-        if due_us > LATEST_US:
-            raise OverflowError(f"a timer cannot fire after the year 9999, got {fire_at!r}")
+        due_us = due_time_us(fire_at, execution.loop.now_us, "create_timer")
         task: DurableTask[None] = DurableTask(execution.loop, "timer", "timer")
         task.task_id = execution.start_timer(max(due_us, execution.loop.now_us), task)
         return task
@@ -288,12 +292,24 @@ class OrchestrationContext:
         registry = self._execution.registry
         return self._call_entity(id, operation, registry.encode_arguments(args), registry.decoder(return_type))
 
-    def signal_entity(self, id: EntityId, operation: str, *args: Any) -> None:
-        """Signal an operation by name; ``ctx.entity(cls, key).signal(...)`` is the typed form."""
-        self._signal_entity(id, operation, self._execution.registry.encode_arguments(args))
+    def signal_entity(self, id: EntityId, operation: str, *args: Any, signal_time: datetime | timedelta | None = None) -> None:
+        """Signal an operation by name, at once or to be delivered at ``signal_time``; ``ctx.entity(cls, key).signal(...)`` is the typed
+        form."""
+        self._signal_entity(id, operation, self._execution.registry.encode_arguments(args), signal_time)
+
+    def lock_entities(self, *entities: EntityId | EntityRef[Any]) -> CriticalSection:
+        """``async with ctx.lock_entities(a, b): ...``: a critical section, in which these entities serve nobody but this orchestration.
+
+        They are locked in the order of their ids, each as soon as it has served what came before; and unlocked however the section is left,
+        also if the orchestration fails, is terminated or continues as new. Inside, ``LockingRulesViolationError`` refuses what could
+        deadlock: a second section, a sub-orchestration, a call to an entity that is not locked (signals are fine).
+        """
+        return CriticalSection(self._active(), (each.id if isinstance(each, EntityRef) else each for each in entities))
 
     def _call_entity(self, id: EntityId, operation: str, input: tuple[str | None, int], decode: Decoder) -> DurableTask[Any]:
         execution, name = self._active(), f"{id.name}.{operation}"
+        if execution.section is not None:
+            execution.section.check_call(id.instance_id)
         execution.registry.check_size(input[0], f"the input of {name}")
 
         def schedule(_attempt: int, waiter: Waiter) -> int:
@@ -301,10 +317,11 @@ class OrchestrationContext:
 
         return self._call("entity", name, decode, schedule, None, None)
 
-    def _signal_entity(self, id: EntityId, operation: str, input: tuple[str | None, int]) -> None:
+    def _signal_entity(self, id: EntityId, operation: str, input: tuple[str | None, int], when: datetime | timedelta | None) -> None:
         execution = self._active()
         execution.registry.check_size(input[0], f"the input of {id.name}.{operation}")
-        execution.command(ev.EntitySignaled(execution.next_number("entity"), id.instance_id, operation, *input))
+        due_us = 0 if when is None else due_time_us(when, execution.loop.now_us, "a signal")
+        execution.command(ev.EntitySignaled(execution.next_number("entity"), id.instance_id, operation, *input, due_us=due_us))
 
     # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -29,13 +29,14 @@ from durable_core import events as ev
 from durable_core.actions import Ending, Turn
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import Callee, Registry
-from durable_core.errors import NonDeterminismError, OrchestrationStuckError, ReplayError, TurnTooLongError
+from durable_core.errors import LockingRulesViolationError, NonDeterminismError, OrchestrationStuckError, ReplayError, TurnTooLongError
 from durable_core.failures import describe
+from durable_core.moments import LATEST_US
 from durable_core.replay import calls, closing, matching, source
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.futures import hash_salt
+from durable_core.replay.locks import CriticalSection
 from durable_core.replay.loop import DeterministicLoop
-from durable_core.retry import LATEST_US
 
 LOGIC_VERSION = 1
 """Raised when a change of the engine makes the same code issue its commands in another order."""
@@ -73,6 +74,7 @@ class Execution:
     suspended: bool = field(init=False, default=False)
     closing: bool = field(init=False, default=False)
     history_length: int = field(init=False, default=0)
+    section: CriticalSection | None = field(init=False, default=None)
     _root: Any = field(init=False, default=None)
     _base_context: contextvars.Context = field(init=False, factory=contextvars.Context)
     # While a message of the history is applied again: the commands that followed it.
@@ -86,6 +88,7 @@ class Execution:
     _numbers: dict[ev.CommandKind, int] = field(init=False, factory=lambda: dict.fromkeys(_KINDS, 0))
     _waiters: dict[ev.CommandKind, dict[int, Any]] = field(init=False, factory=lambda: {kind: {} for kind in _KINDS})
     _notes: dict[ev.CommandKind, dict[int, str]] = field(init=False, factory=lambda: {kind: {} for kind in _KINDS})
+    _locks: dict[int, str] = field(init=False, factory=dict)
     _unawaited: list[Any] = field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
@@ -123,7 +126,8 @@ class Execution:
         if self.problem is not None:
             raise self.problem
         self._warn_of_unawaited()
-        turn = Turn(tuple(self._events), self._custom_status, self.ending, tuple(dict.fromkeys(self._notes["task"].values())))
+        unknown = tuple(dict.fromkeys(self._notes["task"].values()))
+        turn = Turn(tuple(self._events), self._custom_status, self.ending, unknown, tuple(self._locks.items()))
         self._events.clear()
         self._custom_status = None
         self._turn_commands = 0
@@ -247,6 +251,21 @@ class Execution:
         note = self._notes[kind].get(id, "")
         if self._settled(kind, id) is not None:
             self.command(ev.CommandCancelled(kind, id, note if kind == "child" else ""))
+
+    def request_lock(self, entity: str, waiter: calls.Waiter) -> int:
+        number = self.call("entity", ev.EntityLockRequested(self.next_number("entity"), entity), waiter)
+        self._locks[number] = entity
+        return number
+
+    def release_lock(self, number: int) -> None:
+        """Nothing if the execution is over: its last commit does it."""
+        if self.command(ev.EntityUnlocked(number, self._locks[number])):
+            del self._locks[number]
+
+    def forbid_in_section(self, what: str) -> None:
+        if self.section is not None:
+            held = ", ".join(self.section.entities)
+            raise LockingRulesViolationError(f"{what} is not allowed while {self._who} is inside lock_entities({held}): it could deadlock")
 
     def set_custom_status(self, text: str | None) -> None:
         if self._expected is None and not self.closing:

@@ -40,6 +40,8 @@ _RULES: dict[type[Command], _Rule] = {
     ev.TimerCreated: _Rule("timer", attrgetter("id"), "timer {0.id} (a create_timer, sleep or timeout)"),
     ev.EntityCalled: _OPERATION,
     ev.EntitySignaled: _OPERATION,
+    ev.EntityLockRequested: _Rule("entity", attrgetter("id", "entity"), "locking entity {0.entity} (call {0.id})"),
+    ev.EntityUnlocked: _Rule("unlock", attrgetter("id", "entity"), "unlocking entity {0.entity} (locked by call {0.id})"),
     ev.EventSent: _Rule("entity", _CHILD, "event {0.name!r} to {0.instance_id!r} (call {0.id})"),
     ev.CommandCancelled: _Rule("cancel", attrgetter("kind", "id"), "cancelling {0.kind} {0.id}"),
     ev.ExecutionCompleted: _Rule("end", _CLASS, "a return"),

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
-from uuid import uuid4
+
+from msgspec.structs import replace
 
 from durable_core import backend as store
 from durable_core import events as ev
 from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePolicy
-from durable_core.codec import decode_events, encode_event
-from durable_core.definitions.entity import EntityId
+from durable_core.codec import decode_events
 from durable_core.definitions.orchestrator import Orchestrator
-from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
-from durable_core.ids import check_instance_id
+from durable_core.errors import InstanceAlreadyExistsError, OrchestrationFailedError
+from durable_core.moments import to_us
 from durable_core.replay.context import OrchestrationContext
-from durable_core.runtime.entities import stored_state
+from durable_core.runtime.entity_client import EntityClient
+from durable_core.runtime.lifecycle_client import LifecycleClient
 from durable_core.runtime.records import OrchestrationState, decode_failure, read_record
-from durable_core.runtime.session import Session
+from durable_core.runtime.requests import start_request
+from durable_core.runtime.sender import not_found, range_us
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,15 +65,8 @@ class OrchestrationHandle(Generic[O]):
         return f"<handle of {self.id!r}>"
 
 
-class DurableClient:
+class DurableClient(LifecycleClient, EntityClient):
     """Open as long as its engine is. Get it as ``engine.client``."""
-
-    def __init__(self, session: Session, check_open: Callable[[], object]) -> None:
-        self._session = session
-        self._registry = session.registry
-        self._check_open = check_open
-        self._reader = session.reader
-        self._name = uuid4().hex
 
     # ── starting ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -108,34 +102,23 @@ class DurableClient:
         ``InvalidInstanceIdError``, ``StoreError``.
         """
         self._check_open()
-        callee = self._registry.orchestrator(fn)
-        text, arity = callee.encode(args, kw)
-        self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
-        if instance_id is None:
-            instance_id = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
-        instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
-        decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
-        start = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {}))
-        worker, execution = self._session.worker, uuid4().hex
-        claimer = worker.id if worker is not None and start_at is None and worker.can_take(callee.name) else None
-        create = store.CreateInstance(
-            instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=claimer
+        worker = self._session.worker
+        create, callee = start_request(
+            self._registry, fn, args, kw, instance_id, tags, reuse=reuse_policy, delay_us=self._delay_us(start_at)
         )
-        outcome = await self._apply(create, "the store refuses this orchestration")
+        if worker is not None and start_at is None and worker.can_take(callee.name):
+            create = replace(create, worker=worker.id)
+        decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
+        outcome = await self._apply(create)
         if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
-            text = f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=..."
-            raise InstanceAlreadyExistsError(instance_id, text)
+            text = f"there is already an instance {create.instance!r}; choose another id, leave it out, or pass reuse_policy=..."
+            raise InstanceAlreadyExistsError(create.instance, text)
         if worker is not None and outcome.turn is not None:
             worker.accept(outcome.turn)
-        return OrchestrationHandle(self, instance_id, decode)
+        return OrchestrationHandle(self, create.instance, decode)
 
-    async def _apply(self, command: store.Command, refusal: str) -> store.Outcome:
-        outcome = await self._session.committer.apply(command)
-        if outcome.status is OutcomeStatus.REJECTED:
-            raise outcome.error or StoreError(refusal)
-        if outcome.turn is None:
-            self._session.wake()
-        return outcome
+    def _delay_us(self, start_at: datetime | None) -> int:
+        return max(0, to_us(start_at, "start_at") - self._now_us()) if start_at is not None else 0
 
     @overload
     def get_handle(self, fn: Orchestrator[..., O], instance_id: str, /) -> OrchestrationHandle[O]: ...
@@ -152,12 +135,6 @@ class DurableClient:
         record = await self._read(instance_id)
         return read_record(record, self._registry) if record is not None else None
 
-    async def _read(self, instance_id: str) -> store.InstanceRecord | None:
-        """Of an orchestration: entities have no ``start``."""
-        self._check_open()
-        record = await self._reader.record(instance_id)
-        return record if record is not None and record.start else None
-
     async def query_instances(
         self,
         *,
@@ -172,7 +149,7 @@ class DurableClient:
         """All instances that match, in order of creation. What matches throughout is given exactly once, whatever changes meanwhile."""
         self._check_open()
         of = frozenset(statuses) if statuses is not None else None
-        wanted = store.InstanceFilter(of, name, id_prefix, parent, _us(created_from), _us(created_to))
+        wanted = store.InstanceFilter(of, name, id_prefix, parent, range_us(created_from), range_us(created_to))
         async for record in self._reader.records(wanted, page_size):
             yield read_record(record, self._registry)
 
@@ -181,7 +158,7 @@ class DurableClient:
         self._check_open()
         events = [event async for row in self._reader.history(instance_id) for event in decode_events(row)]
         if not events and await self._reader.record(instance_id) is None:
-            raise _not_found(instance_id)
+            raise not_found(instance_id)
         return events
 
     async def wait_for_start(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
@@ -203,75 +180,9 @@ class DurableClient:
                     if not (told and self._session.waiters.watched_here(instance_id)):
                         record = await self._read(instance_id)
                         if record is None:
-                            raise _not_found(instance_id)
+                            raise not_found(instance_id)
                         if record.status in wanted:
                             return record
                     update = await change
                     if told and update is not None:
                         return update
-
-    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def raise_event(self, instance_id: str, name: str, data: Any = None) -> bool:
-        """Send an external event. False if the instance has ended (the event is dropped). Raises ``InstanceNotFoundError``."""
-        return await self._send(instance_id, ev.EventRaised(name, self._registry.encode_any(data)))
-
-    async def terminate(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> bool:
-        """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are
-        dropped. False if it has ended already."""
-        text = self._registry.encode_any(output) if output is not None else None
-        return await self._send(instance_id, ev.ExecutionTerminated(text, recursive), control=True)
-
-    async def suspend(self, instance_id: str, reason: str = "") -> bool:
-        """Run no more turns until ``resume``; messages are kept. False if it has ended."""
-        return await self._send(instance_id, ev.ExecutionSuspended(reason), control=True)
-
-    async def resume(self, instance_id: str, reason: str = "") -> bool:
-        """Go on after ``suspend``. False if it has ended."""
-        return await self._send(instance_id, ev.ExecutionResumed(reason), control=True)
-
-    async def _send(
-        self, target: str, event: ev.Event | ev.OperationRequested, *, control: bool = False, creates: str | None = None
-    ) -> bool:
-        self._check_open()
-        message = store.Message(uuid4().hex, target, encode_event(event), None, self._name, control=control, creates=creates)
-        outcome = await self._apply(store.SendMessage(message), "the store refuses this message")
-        if outcome.status is OutcomeStatus.GONE:
-            raise _not_found(target)
-        return outcome.status is not OutcomeStatus.ENDED
-
-    # ── entities ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def signal_entity(self, id: EntityId, operation: str | Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Send one operation; it is durable when this returns, and carried out soon. An operation given as the class's function is checked
-        against its signature."""
-        if isinstance(operation, str) and id.name not in self._registry.entities:
-            name, (text, arity) = operation, self._registry.encode_arguments(args)
-        else:
-            bound = self._registry.entity(id.name).operation(operation)
-            name, (text, arity) = bound.name, bound.encode(args, kwargs)
-        await self._send(id.instance_id, ev.OperationRequested(name, text, arity), creates=id.name)
-
-    async def get_entity(self, cls: type[E], key: str) -> E | None:
-        """A copy of the entity's stored state, without disturbing it; None if it was never used."""
-        self._check_open()
-        bound = self._registry.entity(cls)
-        record = await self._reader.record(EntityId(bound.name, key).instance_id)
-        state = stored_state(record.snapshot) if record is not None else None
-        return bound.load_state(state) if state is not None else None
-
-
-def _not_found(instance_id: str) -> InstanceNotFoundError:
-    return InstanceNotFoundError(instance_id, f"there is no instance {instance_id!r} (never started, or purged)")
-
-
-def _us(moment: datetime | None) -> int | None:
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise ValueError(f"an aware datetime is needed, got the naive {moment!r}")
-    return round(moment.timestamp() * 1e6)
-
-
-def _delay_us(start_at: datetime | None) -> int:
-    return max(0, (_us(start_at) or 0) - time.time_ns() // 1000)

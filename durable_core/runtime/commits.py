@@ -33,6 +33,7 @@ class TurnTranslator:
         self._lists: defaultdict[str, list[Any]] = defaultdict(list)
         self._record: dict[str, Any] = {"status": InstanceStatus.RUNNING} if live.pending else {}
         self._next_execution: store.NextExecution | None = None
+        self._locking = False
 
     def translate(self, turn: Turn) -> dict[str, Any]:
         """The fields of a ``CommitTurn`` that come from the turn: all but its fence and what it consumes and settles."""
@@ -41,6 +42,7 @@ class TurnTranslator:
             rows.append(encode_event(event))
             if not dropped or _command(event) not in dropped:
                 self._translate(event, rows[-1])
+        obituaries = self._guard_locks(turn)
         if turn.custom_status is not None:
             self._record["custom_status"] = turn.custom_status.encode()
         return {
@@ -51,6 +53,7 @@ class TurnTranslator:
             "next_execution": self._next_execution,
             "keep_tasks": not isinstance(turn.ending, ev.ExecutionTerminated),
             "problem": _unknown_problem(turn.unknown_activities),
+            "obituaries": obituaries,
         }
 
     def _translate(self, event: ev.Event, encoded: bytes) -> None:
@@ -64,10 +67,11 @@ class TurnTranslator:
                 self._lists["timers"].append(timer)
             case ev.SubOrchestrationStarted():
                 self._start_child(event)
-            case ev.EntityCalled():
-                self._send_operation(event, caller=self._as_parent(event.id))
-            case ev.EntitySignaled():
-                self._send_operation(event, due_us=event.due_us)
+            case ev.EntityCalled() | ev.EntitySignaled() | ev.EntityLockRequested():
+                self._ask_entity(event)
+            case ev.EntityUnlocked(id, entity):
+                self._locking = True
+                self._lists["messages"].append(self._release(id, entity))
             case ev.EventSent():
                 self._send(f"{live.execution}@{event.id}", event.instance_id, ev.EventRaised(event.name, event.input))
             case ev.CommandCancelled():
@@ -89,6 +93,23 @@ class TurnTranslator:
                 suspended = isinstance(event, ev.ExecutionSuspended)
                 self._record["status"] = InstanceStatus.SUSPENDED if suspended else InstanceStatus.RUNNING
 
+    def _guard_locks(self, turn: Turn) -> tuple[Message, ...] | None:
+        """An ending gives back all locks. Until then obituaries would: whoever removes the instance has them delivered."""
+        if not self._locking and not (turn.ending is not None and turn.locks):
+            return None
+        releases = [self._release(number, entity) for number, entity in turn.locks]
+        if turn.ending is not None:
+            self._lists["messages"] += releases
+            releases = []
+        if self._parent is not None:
+            releases.append(removal_notice(self._parent, self._live.instance, self._live.execution))
+        return tuple(releases)
+
+    def _release(self, number: int, entity: str) -> Message:
+        live = self._live
+        released = encode_event(ev.LockReleased(live.execution))
+        return Message(f"{live.execution}@{number}>unlock", entity, released, None, live.instance)
+
     def _as_parent(self, number: int) -> ev.Parent:
         return ev.Parent(self._live.instance, self._live.execution, number, self._live.name)
 
@@ -96,8 +117,17 @@ class TurnTranslator:
         message = Message(id, target, encode_event(event), execution, self._live.instance, due_us, creates=creates)
         self._lists["messages"].append(message)
 
-    def _send_operation(self, event: ev.EntityCalled | ev.EntitySignaled, caller: ev.Parent | None = None, due_us: int = 0) -> None:
-        request = ev.OperationRequested(event.operation, event.input, event.arity, caller)
+    def _ask_entity(self, event: ev.EntityCalled | ev.EntitySignaled | ev.EntityLockRequested) -> None:
+        due_us = 0
+        request: ev.EntityRequest
+        match event:
+            case ev.EntityLockRequested(id):
+                self._locking = True
+                request = ev.LockRequested(self._as_parent(id))
+            case ev.EntityCalled(id, _, operation, input, arity):
+                request = ev.OperationRequested(operation, input, arity, self._as_parent(id))
+            case ev.EntitySignaled(_, _, operation, input, arity, due_us):
+                request = ev.OperationRequested(operation, input, arity)
         self._send(f"{self._live.execution}@{event.id}", event.entity, request, due_us=due_us, creates=entity_name(event.entity))
 
     def _cancel(self, event: ev.CommandCancelled) -> None:
@@ -113,12 +143,8 @@ class TurnTranslator:
         live, execution, child = self._live, uuid4().hex, event.instance_id
         start = ev.ExecutionStarted(event.name, event.input, event.arity, parent=self._as_parent(event.id), tags=event.tags or {})
 
-        def failure(message_id: str, type: str, text: str) -> Message:
-            failed = ev.SubOrchestrationFailed(event.id, FailureDetails(f"durable_core.errors.{type}", text, non_retriable=True))
-            return Message(message_id, live.instance, encode_event(failed), live.execution, child)
-
         taken = f"the instance id {child!r} of the sub-orchestration is taken by an instance that is not an ended child of this parent; choose another instance_id"
-        removed = f"the sub-orchestration {child!r} was purged or replaced before it ended"
+        bounce = _failed_child(f"{execution}>bounce", self._as_parent(event.id), child, "InstanceAlreadyExistsError", taken)
         self._lists["creates"].append(
             store.CreateInstance(
                 child,
@@ -126,8 +152,8 @@ class TurnTranslator:
                 event.name,
                 encode_event(start),
                 parent=store.ParentRef(live.instance, live.execution),
-                bounce=failure(f"{execution}>bounce", "InstanceAlreadyExistsError", taken),
-                obituaries=(failure(child_result_id(execution), "InstanceNotFoundError", removed),),
+                bounce=bounce,
+                obituaries=(removal_notice(self._as_parent(event.id), child, execution),),
             )
         )
 
@@ -140,6 +166,17 @@ class TurnTranslator:
             self._send(child_result_id(self._live.execution), parent.instance_id, told, parent.execution_id)
 
 
+def removal_notice(parent: ev.Parent, child: str, execution: str) -> Message:
+    """What the hub tells the parent of a child that is removed before it ends."""
+    removed = f"the sub-orchestration {child!r} was purged or replaced before it ended"
+    return _failed_child(child_result_id(execution), parent, child, "InstanceNotFoundError", removed)
+
+
+def _failed_child(id: str, parent: ev.Parent, child: str, type: str, text: str) -> Message:
+    failed = ev.SubOrchestrationFailed(parent.task_id, FailureDetails(f"durable_core.errors.{type}", text, non_retriable=True))
+    return Message(id, parent.instance_id, encode_event(failed), parent.execution_id, child)
+
+
 def termination(target: str, id: str, sender: str, output: str | None = None, recursive: bool = True) -> Message:
     """A control message that ends the target as TERMINATED."""
     return Message(id, target, encode_event(ev.ExecutionTerminated(output, recursive)), None, sender, control=True)
@@ -150,6 +187,8 @@ _KINDS: dict[Any, str] = {
     ev.TimerCreated: "timer",
     ev.SubOrchestrationStarted: "child",
     ev.EntityCalled: "entity",
+    ev.EntityLockRequested: "entity",
+    ev.EntityUnlocked: "entity",
 }
 
 

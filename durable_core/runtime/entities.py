@@ -9,46 +9,52 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Coroutine
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import msgspec
+from msgspec import field
 
 from durable_core import events as ev
-from durable_core.backend import ClaimedTurn, Message
+from durable_core.backend import ClaimedTurn, CreateInstance, Message
 from durable_core.codec import decode_event, encode_event
 from durable_core.definitions.entity import EntityContext, EntityId
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import FailureDetails
 from durable_core.failures import describe
+from durable_core.mailbox import EntitySnapshot, Served
+from durable_core.moments import due_time_us, to_datetime
 from durable_core.runtime.live import LiveInstance
-from durable_core.runtime.records import to_datetime
+from durable_core.runtime.requests import operation_request, start_request
 from durable_core.runtime.runner import Runner
+from durable_core.runtime.session import Session
 
 _logger = logging.getLogger("durable_core.engine")
 
-
-class EntitySnapshot(msgspec.Struct, omit_defaults=True):
-    """What is stored, as JSON. ``state`` is attribute name → text; None: the entity has no state (never used, or deleted)."""
-
-    state: dict[str, str] | None = None
+Result = str | FailureDetails | None
+"""Of an operation; None: the lock is granted."""
 
 
-def stored_state(snapshot: bytes | None) -> dict[str, str] | None:
-    return msgspec.json.decode(snapshot, type=EntitySnapshot).state if snapshot else None
+def decode_snapshot(data: bytes | None) -> EntitySnapshot:
+    return msgspec.json.decode(data, type=EntitySnapshot) if data else EntitySnapshot()
 
 
 class LiveEntity(LiveInstance, eq=False, kw_only=True):
-    """``state`` is what is stored; ``object`` the entity with it, None until it is needed (and after a rollback)."""
+    """``snapshot`` is what is stored; ``object`` the entity with its state, None until it is needed (and after a rollback). ``sent`` is what
+    the operations of the turn under way have sent."""
 
     bound: BoundEntity
-    state: dict[str, str] | None
+    snapshot: EntitySnapshot
     object: Any = None
+    sent: list[Message | CreateInstance] = field(default_factory=list)
 
 
 class EntityRunner(Runner[LiveEntity]):
     def begin(self, claimed: ClaimedTurn) -> LiveEntity:
-        bound, state = self.session.registry.entities[claimed.name], stored_state(claimed.snapshot)
-        return LiveEntity(claimed.instance, claimed.execution, claimed.epoch, claimed.version, claimed.name, bound=bound, state=state)
+        bound, snapshot = self.session.registry.entities[claimed.name], decode_snapshot(claimed.snapshot)
+        fence = claimed.instance, claimed.execution, claimed.epoch, claimed.version
+        return LiveEntity(*fence, claimed.name, bound=bound, snapshot=snapshot)
 
     def turn(self, live: LiveEntity) -> None:
         live.busy = True
@@ -56,53 +62,90 @@ class EntityRunner(Runner[LiveEntity]):
         self.background(self._serve(live))
 
     async def _serve(self, live: LiveEntity) -> None:
+        live.sent = []
         try:
-            requests = [decode_event(message.payload, 0) for message, _, _ in live.in_flight if message is not None]
-            results = await self._run_operations(live, requests)
-            replies = [_reply(live, request, result) for request, result in zip(requests, results, strict=True)]
+            arrived = [message for message, _, _ in live.in_flight if message is not None]
+            served = [each for message in arrived for each in live.snapshot.admit(message.sender, decode_event(message.payload, 0))]
+            results = await self._run_operations(live, served)
+            replies = [_reply(live, request, result) for request, result in zip(served, results, strict=True)]
         except Exception as error:  # not an operation's failure: ours
             self.give_up(live, error)
             return
-        snapshot = msgspec.json.encode(EntitySnapshot(live.state))
-        self.submit(live, messages=tuple(reply for reply in replies if reply is not None), snapshot=snapshot)
+        messages = [*(each for each in live.sent if isinstance(each, Message)), *(reply for reply in replies if reply is not None)]
+        creates = tuple(each for each in live.sent if isinstance(each, CreateInstance))
+        self.submit(live, messages=tuple(messages), creates=creates, snapshot=msgspec.json.encode(live.snapshot))
 
     # ── operations ────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _run_operations(self, live: LiveEntity, requests: list[ev.OperationRequested]) -> list[str | FailureDetails]:
-        results: list[str | FailureDetails] = []
-        for is_async, group in itertools.groupby(requests, lambda request: live.bound.is_async(request.operation)):
-            if is_async:
+    async def _run_operations(self, live: LiveEntity, requests: list[Served]) -> list[Result]:
+        results: list[Result] = []
+        for runs_here, group in itertools.groupby(requests, lambda request: _runs_here(live.bound, request)):
+            if runs_here:
                 results += [await self._operate(live, request) for request in group]
             else:
                 results += await self.worker.turns.activities.threads.run(self._operate_in_thread, live, list(group))
         return results
 
-    def _operate_in_thread(self, live: LiveEntity, requests: list[ev.OperationRequested]) -> list[str | FailureDetails]:
+    def _operate_in_thread(self, live: LiveEntity, requests: list[Served]) -> list[Result]:
         return [_run_through(self._operate(live, request)) for request in requests]
 
-    async def _operate(self, live: LiveEntity, request: ev.OperationRequested) -> str | FailureDetails:
+    async def _operate(self, live: LiveEntity, request: Served) -> Result:
         """One operation: its result. A result or a state that cannot be encoded fails it."""
+        if isinstance(request, ev.LockRequested):
+            return None
         try:
             if live.object is None:
-                live.object = live.bound.load_state(live.state)
-            bound = live.bound.operation(request.operation)
+                live.object = live.bound.load_state(live.snapshot.state)
+            bound, outbox = live.bound.operation(request.operation), EntityOutbox(live, self.session)
             args = bound.decode(request.input, request.arity)
-            context = (self._context(live, request),) if bound.definition.takes_context else ()
-            result = bound.fn(live.object, *context, *args)
+            context = EntityContext(EntityId.parse(live.instance), _caller(request), to_datetime(outbox.now_us), outbox)
+            result = bound.fn(live.object, *((context,) if bound.definition.takes_context else ()), *args)
             text = bound.encode_result(await result if bound.definition.is_async else result)
-            live.state = live.bound.encode_state(live.object)
-            return text
+            state = None if context.state_deleted else live.bound.encode_state(live.object)
         except Exception as error:
             live.object = None
             return describe(error)
+        live.snapshot.state = state
+        live.sent += outbox.sent
+        if context.state_deleted:
+            live.object = None
+        return text
 
-    def _context(self, live: LiveEntity, request: ev.OperationRequested) -> EntityContext:
-        logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.entity.{live.name}"), {"instance_id": live.instance})
-        caller = request.caller.instance_id if request.caller is not None else None
-        return EntityContext(EntityId.parse(live.instance), caller, to_datetime(self.session.clock.now_us()), logger)
+
+class EntityOutbox:
+    """What one operation sends."""
+
+    def __init__(self, live: LiveEntity, session: Session) -> None:
+        self._live = live
+        self._registry = session.registry
+        self.now_us = session.clock.now_us()
+        self.sent: list[Message | CreateInstance] = []
+
+    def signal(
+        self, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], when: datetime | timedelta | None, /
+    ) -> None:
+        request = operation_request(self._registry, id, operation, args, kwargs)
+        due_us = 0 if when is None else due_time_us(when, self.now_us, "a signal")
+        self.sent.append(
+            Message(uuid4().hex, id.instance_id, encode_event(request), sender=self._live.instance, due_us=due_us, creates=id.name)
+        )
+
+    def start(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], instance_id: str | None, /) -> str:
+        create, _ = start_request(self._registry, fn, args, kwargs, instance_id)
+        self.sent.append(create)
+        return create.instance
 
 
-def _run_through(operation: Coroutine[Any, Any, str | FailureDetails]) -> str | FailureDetails:
+def _runs_here(bound: BoundEntity, request: Served) -> bool:
+    """On the event loop: a lock and async operations. Synchronous ones may block."""
+    return isinstance(request, ev.LockRequested) or bound.is_async(request.operation)
+
+
+def _caller(request: ev.OperationRequested) -> str | None:
+    return request.caller.instance_id if request.caller is not None else None
+
+
+def _run_through(operation: Coroutine[Any, Any, Result]) -> Result:
     """A coroutine without an event loop: that of a synchronous operation awaits nothing."""
     try:
         operation.send(None)
@@ -111,10 +154,10 @@ def _run_through(operation: Coroutine[Any, Any, str | FailureDetails]) -> str | 
     raise AssertionError("a synchronous operation has awaited something")
 
 
-def _reply(live: LiveEntity, request: ev.OperationRequested, result: str | FailureDetails) -> Message | None:
+def _reply(live: LiveEntity, request: Served, result: Result) -> Message | None:
     caller = request.caller
     if caller is None:
-        if isinstance(result, FailureDetails):
+        if isinstance(result, FailureDetails) and isinstance(request, ev.OperationRequested):
             _logger.error("signal %s of entity %s failed: %s", request.operation, live.instance, result)
         return None
     number = caller.task_id

@@ -19,6 +19,7 @@ from durable_core.actions import Turn
 from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome
 from durable_core.codec import decode_event, decode_events
 from durable_core.errors import NotRegisteredError
+from durable_core.replay.locks import outstanding_locks
 from durable_core.replay.machine import LOGIC_VERSION, Execution
 from durable_core.runtime.activities import ActivityRunner
 from durable_core.runtime.commits import TurnTranslator, termination
@@ -166,7 +167,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
 
     async def _terminate(self, live: LiveOrchestration, turn: Turn) -> None:
         """The children are told in the same commit, and the parent too."""
-        assert isinstance(turn.ending, ev.ExecutionTerminated)
+        recursive = isinstance(turn.ending, ev.ExecutionTerminated) and turn.ending.recursive
         reader, children = self.session.reader, list[store.Message]()
         try:
             if live.machine is not None:
@@ -174,7 +175,9 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             else:
                 record = await reader.record(live.instance)
                 started = decode_event(record.start, 0) if record is not None else None
-            if turn.ending.recursive:
+                history = [event async for row in reader.history(live.instance, live.execution) for event in decode_events(row)]
+                turn = Turn(turn.events, ending=turn.ending, locks=outstanding_locks(history))
+            if recursive:
                 async for child in reader.records(store.InstanceFilter(_NOT_ENDED, parent=live.instance)):
                     children.append(termination(child.instance, f"{live.execution}>terminate:{child.execution}", live.instance))
             if not live.dead:

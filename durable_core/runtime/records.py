@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from attrs import field, frozen
@@ -12,9 +12,9 @@ from durable_core.codec import decode_event
 from durable_core.definitions.registry import Registry
 from durable_core.errors import FailureDetails
 from durable_core.events import ExecutionFailed, ExecutionStarted, Parent
+from durable_core.moments import to_datetime
 
 T = TypeVar("T")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @frozen
@@ -100,7 +100,3 @@ def decode_failure(data: bytes | None) -> FailureDetails | None:
 
 def _text(data: bytes | None) -> str | None:
     return data.decode() if data is not None else None
-
-
-def to_datetime(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)

@@ -20,6 +20,8 @@ from durable_core.events import (
     Event,
     EventRaised,
     ExecutionStarted,
+    LockReleased,
+    LockRequested,
     OperationRequested,
     Parent,
     TaskCompleted,
@@ -27,7 +29,8 @@ from durable_core.events import (
     TaskScheduled,
 )
 
-CLASSES: tuple[type[Any], ...] = (*MESSAGE_EVENTS, *COMMAND_EVENTS, OperationRequested)
+ENTITY_REQUESTS = (OperationRequested, LockRequested, LockReleased)
+CLASSES: tuple[type[Any], ...] = (*MESSAGE_EVENTS, *COMMAND_EVENTS, *ENTITY_REQUESTS)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 times = st.integers(0, 2**53)
@@ -80,7 +83,7 @@ def test_every_event_survives(event: Any, at_us: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.one_of([built(cls) for cls in CLASSES if cls is not OperationRequested]), max_size=5))
+@given(st.lists(st.one_of([built(cls) for cls in CLASSES if cls not in ENTITY_REQUESTS]), max_size=5))
 def test_rows_of_events_survive(history: list[Any]) -> None:
     row = encode_events(history)
     assert decode_events(row) == history

@@ -63,4 +63,4 @@ def test_a_context_of_an_operation(spelling: str) -> None:
     operations = make_entity(
         defined(f"class Box:\n def put(self, ctx: {spelling}, x: int) -> None: ...\n def get(self) -> int: ...").Box
     ).operations
-    assert {name: operation.skip for name, operation in operations.items()} == {"put": 2, "get": 1}
+    assert {name: operation.skip for name, operation in operations.items()} == {"put": 2, "get": 1, "delete": 2}

@@ -84,6 +84,7 @@ def load(part: State, full: State, wanted: Needs, now_us: int) -> None:
     for id in sorted(wanted.tasks | marked):
         if id in full.tasks:
             part.tasks[id] = full.tasks[id]
+    keep(part, [next(iter(full.inbox[target].values())) for target in sorted(wanted.inbox_heads) if full.inbox.get(target)])
     for target, count in wanted.inboxes.items():
         due = sorted((row for row in full.inbox.get(target, {}).values() if row.visible_us <= now_us), key=order)
         keep(part, due[:count] + [row for row in due[count:] if row.message.control])

@@ -181,3 +181,10 @@ async def entities(ctx: OrchestrationContext, key: str) -> list[str]:
         found.append(error.details.message)
     ctx.signal_entity(EntityId("account", key), "deposit", 1)
     return [*found, str(await ctx.call_entity(EntityId("account", key), "deposit", 1, return_type=int))]
+
+
+@engine.orchestrator
+async def locks(ctx: OrchestrationContext, amount: int) -> list[int]:
+    here, there = ctx.entity(Account, "here"), ctx.entity(Account, "there")
+    async with ctx.lock_entities(there, here):
+        return [await here.call(Account.deposit, amount), await there.call(Account.deposit, amount)]

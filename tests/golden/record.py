@@ -52,6 +52,7 @@ async def drive_programs(client: DurableClient) -> None:
         await start(programs.failures, instance_id="failures"),
         await start(programs.children, instance_id="children"),
         await start(programs.entities, "savings", instance_id="entities"),
+        await start(programs.locks, 3, instance_id="locks"),
     ]:
         await handle.result()
     failed = await start(programs.fails, 1, instance_id="fails")

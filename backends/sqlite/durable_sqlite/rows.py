@@ -24,6 +24,7 @@ from durable_sqlite.queries import ROWS_PER_STATEMENT, Rows, query
 
 __all__ = ["Partial", "detail_rows", "instance_row", "parse"]
 
+_END_OF_TIME_US = (1 << 63) - 1
 _STATUS = {status.value: status for status in InstanceStatus}
 
 _BATCH = Rows("load_batch")
@@ -90,6 +91,7 @@ class Partial:
         self.load_tasks(wanted.tasks, payloads=task_payloads)
         self._load_messages(wanted.messages)
         self.load_inboxes(wanted.inboxes, max(now_us, self.state.now_us))
+        self.load_inboxes(dict.fromkeys(wanted.inbox_heads, 1), _END_OF_TIME_US)
         self._load_details(wanted.details)
         self._load_seen(wanted.seen)
         for worker in wanted.cancelled_tasks_of:

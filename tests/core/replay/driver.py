@@ -35,9 +35,11 @@ from durable_core.events import (
     CommandCancelled,
     CommandEvent,
     EntityCalled,
+    EntityLockRequested,
     EntityOperationCompleted,
     EntityOperationFailed,
     EntitySignaled,
+    EntityUnlocked,
     Event,
     EventRaised,
     EventSent,
@@ -217,6 +219,8 @@ class World:
                     self._reply(event.id, partial(self._child, event), SubOrchestrationCompleted, SubOrchestrationFailed)
                 case EntityCalled():
                     self._reply(event.id, partial(self._operation, event), EntityOperationCompleted, EntityOperationFailed)
+                case EntityLockRequested():
+                    self._reply(event.id, lambda: None, EntityOperationCompleted, EntityOperationFailed)
                 case EntitySignaled():
                     self._operation(event)
                 case TimerCreated():
@@ -402,11 +406,25 @@ def check_history(history: Sequence[Event]) -> None:
     counters: Counter[str] = Counter()
     open_commands: set[tuple[str, int]] = set()
     cancelled: set[tuple[str, int]] = set()
+    locked: set[int] = set()
     for position, event in enumerate(history):
         assert (position == 0) == isinstance(event, ExecutionStarted)
         assert position == len(history) - 1 or not isinstance(event, _ENDINGS), f"{event} is not the last event"
         match event:
-            case TaskScheduled() | SubOrchestrationStarted() | TimerCreated() | EntityCalled() | EntitySignaled() | EventSent():
+            case EntityUnlocked(id=id):
+                assert id in locked, f"{event}: it was unlocked before, or never locked"
+                locked.discard(id)
+            case (
+                TaskScheduled()
+                | SubOrchestrationStarted()
+                | TimerCreated()
+                | EntityCalled()
+                | EntitySignaled()
+                | EventSent()
+                | EntityLockRequested()
+            ):
+                if isinstance(event, EntityLockRequested):
+                    locked.add(event.id)
                 kind = _KINDS[type(event)]
                 counters[kind] += 1
                 assert event.id == counters[kind], f"{event}: ids count from 1 without gaps"
@@ -428,6 +446,7 @@ _KINDS: dict[type[Any], str] = {
     SubOrchestrationStarted: "child",
     TimerCreated: "timer",
     EntityCalled: "entity",
+    EntityLockRequested: "entity",
     EntitySignaled: "entity",
     EventSent: "entity",
 }

@@ -598,6 +598,9 @@ async def entities(ctx: OrchestrationContext) -> list[Any]:
     ctx.signal_entity(EntityId("Counter", "there"), "add", 3)
     ctx.send_event("somebody", "hello", {"from": ctx.instance_id})
     by_name = await ctx.call_entity(EntityId("counter", "there"), "get", return_type=int)
+    async with ctx.lock_entities(there, here, there):
+        totals += await asyncio.gather(here.call(Counter.add, 1), there.call(Counter.add, -1))
+        there.signal_at(seconds(3), Counter.add, 1)
     try:
         async with asyncio.timeout(1):
             await here.call(Counter.refuse)

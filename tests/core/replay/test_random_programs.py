@@ -57,6 +57,7 @@ def branches(nodes: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
         st.tuples(st.sampled_from(["try", "stubborn", "semaphore", "lock", "background", "cancel_now"]), nodes),
         st.tuples(st.just("finally"), nodes, nodes),
         st.tuples(st.just("generation"), nodes),
+        st.tuples(st.just("section"), st.lists(st.sampled_from("ef"), min_size=1, max_size=2), nodes),
     ).map(list)
 
 
@@ -254,6 +255,10 @@ class Interpreter:
             await self.start(node)
         finally:
             self.lock.release()
+
+    async def _section(self, keys: str, node: Node) -> None:
+        async with self.ctx.lock_entities(*(self.ctx.entity(Counter, key) for key in keys)):
+            await self.start(node)
 
     async def _background(self, node: Node) -> None:
         asyncio.create_task(self.run(node))  # noqa: RUF006

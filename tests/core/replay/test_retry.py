@@ -11,8 +11,9 @@ import pytest
 
 from durable_core.errors import FailureDetails, TaskFailedError, TaskTimeoutError
 from durable_core.events import CommandCancelled, SubOrchestrationFailed, SubOrchestrationStarted, TaskScheduled, TimerCreated
+from durable_core.moments import LATEST_US, microseconds
 from durable_core.replay.context import OrchestrationContext
-from durable_core.retry import LATEST_US, RetryContext, RetryPolicy, microseconds
+from durable_core.retry import RetryContext, RetryPolicy
 from tests.core.replay.driver import SECOND, START_US, Driven, completed, failed, fired
 from tests.core.replay.programs import child, echo, flaky, seconds
 

@@ -42,11 +42,12 @@ from durable_core.events import (
     TaskScheduled,
     TimerCreated,
 )
+from durable_core.moments import LATEST_US
 from durable_core.replay.closing import LEAKED
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.fan_in import when_all, when_any
 from durable_core.replay.machine import Limits
-from durable_core.retry import LATEST_US, RetryPolicy
+from durable_core.retry import RetryPolicy
 from tests.core.replay.driver import SECOND, START_US, Driven, completed, failed, fired, raised
 from tests.core.replay.programs import Counter, child, echo, fail, flaky, seconds, square
 

@@ -1,0 +1,49 @@
+"""What clients and entities alike ask of others: to start an orchestration, to carry out an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from durable_core import events as ev
+from durable_core.backend import CreateInstance
+from durable_core.codec import encode_event
+from durable_core.definitions.entity import EntityId
+from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.definitions.registry import Callee, Registry
+from durable_core.ids import check_instance_id
+
+
+def start_request(
+    registry: Registry,
+    fn: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    instance_id: str | None = None,
+    tags: dict[str, str] | None = None,
+    **more: Any,
+) -> tuple[CreateInstance, Callee[Orchestrator[..., Any]]]:
+    """``fn`` is an orchestrator or its name; without ``instance_id`` a fresh one is made. ``more`` is what else a ``CreateInstance``
+    says."""
+    callee = registry.orchestrator(fn)
+    text, arity = callee.encode(args, kwargs)
+    registry.check_size(text, f"the input of orchestrator {callee.name!r}")
+    if instance_id is None:
+        instance_id = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
+    instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
+    start, execution = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {})), uuid4().hex
+    return CreateInstance(instance_id, execution, callee.name, start, execution, **more), callee
+
+
+def operation_request(
+    registry: Registry, id: EntityId, operation: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ev.OperationRequested:
+    """A signal. An operation given as the class's function, or of an entity that is known here, is checked against its signature."""
+    if isinstance(operation, str) and id.name not in registry.entities:
+        name, (text, arity) = operation, registry.encode_arguments(args)
+    else:
+        bound = registry.entity(id.name).operation(operation)
+        name, (text, arity) = bound.name, bound.encode(args, kwargs)
+    registry.check_size(text, f"the input of {id.name}.{name}")
+    return ev.OperationRequested(name, text, arity)

@@ -1,0 +1,65 @@
+"""What every part of the client is made of: commands to the store, and messages to instances."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from uuid import uuid4
+
+from durable_core import backend as store
+from durable_core.backend import OutcomeStatus
+from durable_core.codec import encode_event
+from durable_core.errors import InstanceNotFoundError, StoreError
+from durable_core.events import EntityRequest, Event
+from durable_core.moments import to_us
+from durable_core.runtime.session import Session
+
+
+class Sender:
+    """``check_open`` raises ``EngineStateError`` if the engine is closed."""
+
+    def __init__(self, session: Session, check_open: Callable[[], object]) -> None:
+        self._session = session
+        self._registry = session.registry
+        self._reader = session.reader
+        self._check_open = check_open
+        self._name = uuid4().hex
+
+    def _now_us(self) -> int:
+        """Hub time; by this process's clock if the store has not said yet what time it is."""
+        return self._session.clock.now_us() or time.time_ns() // 1000
+
+    async def _apply(self, command: store.Command) -> store.Outcome:
+        self._check_open()
+        outcome = await self._session.committer.apply(command)
+        if outcome.status is OutcomeStatus.REJECTED:
+            raise outcome.error or StoreError(f"the store refuses this {type(command).__name__}")
+        if outcome.turn is None:
+            self._session.wake()
+        return outcome
+
+    async def _send(
+        self, target: str, event: Event | EntityRequest, *, control: bool = False, creates: str | None = None, due_us: int = 0
+    ) -> bool:
+        """False if the target has ended."""
+        message = store.Message(uuid4().hex, target, encode_event(event), None, self._name, due_us, control=control, creates=creates)
+        outcome = await self._apply(store.SendMessage(message))
+        if outcome.status is OutcomeStatus.GONE:
+            raise not_found(target)
+        return outcome.status is not OutcomeStatus.ENDED
+
+    async def _read(self, instance_id: str) -> store.InstanceRecord | None:
+        """Of an orchestration: entities have no ``start``."""
+        self._check_open()
+        record = await self._reader.record(instance_id)
+        return record if record is not None and record.start else None
+
+
+def not_found(instance_id: str) -> InstanceNotFoundError:
+    return InstanceNotFoundError(instance_id, f"there is no instance {instance_id!r} (never started, or purged)")
+
+
+def range_us(moment: datetime | None) -> int | None:
+    """An end of a time range; None: open."""
+    return to_us(moment, "a time range") if moment is not None else None
