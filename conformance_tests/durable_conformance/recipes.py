@@ -101,7 +101,7 @@ _releases = _recipe(
     park=st.booleans(),
     uncount=st.booleans(),
 )
-_purges = _recipe("purge", instance=_ids, force=st.sampled_from([False, False, False, True]))
+_purges = _recipe("purge", instance=_ids, force=st.sampled_from([False, False, False, True]), idle_version=st.none() | st.integers(0, 3))
 _abandons = _recipe("abandon", lease=_recent)
 
 _any = st.one_of(_commits, _sends, _commits, _creates, _commits, _completes, _releases, _purges, _abandons)

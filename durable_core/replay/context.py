@@ -18,7 +18,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from durable_core import events as ev
 from durable_core.definitions.activity import Activity
 from durable_core.definitions.definition import P, R
-from durable_core.definitions.entity import E, EntityId
+from durable_core.definitions.entity import E, EntityContext, EntityId
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import OutsideOrchestratorError
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from durable_core.replay.machine import Execution
 
 Ts = TypeVarTuple("Ts")
+
+
+Plain = Callable[Concatenate[E, P], R]
+"""An operation of an entity of class ``E``; or one that takes an ``EntityContext``, which is not the caller's to give."""
+WithContext = Callable[Concatenate[E, EntityContext, P], R]
 
 
 class CallOptions(TypedDict, total=False):
@@ -75,29 +80,39 @@ class EntityRef(Generic[E]):
         self.id = EntityId(bound.name, key)
 
     @overload
-    def call(self, operation: Callable[Concatenate[E, P], Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    def call(self, operation: WithContext[E, P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
     @overload
-    def call(self, operation: Callable[Concatenate[E, P], R], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    def call(self, operation: WithContext[E, P, R], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    @overload
+    def call(self, operation: Plain[E, P, Coroutine[Any, Any, R]], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
+    @overload
+    def call(self, operation: Plain[E, P, R], *args: P.args, **kwargs: P.kwargs) -> DurableTask[R]: ...
     def call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         """Run one operation and wait for what it returns or raises (``TaskFailedError``)."""
         callee = self._bound.operation(operation)
         return self._ctx._call_entity(self.id, callee.name, callee.encode(args, kwargs), callee.decode_result)
 
-    def signal(self, operation: Callable[Concatenate[E, P], object], *args: P.args, **kwargs: P.kwargs) -> None:
+    @overload
+    def signal(self, operation: WithContext[E, P, object], *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def signal(self, operation: Plain[E, P, object], *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def signal(self, operation: Any, *args: Any, **kwargs: Any) -> None:
         """Send one operation and go on: no reply, no error."""
         callee = self._bound.operation(operation)
         self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs), None)
 
-    def delete(self) -> DurableTask[None]:
-        """Have the entity forget its state (or call its own operation of this name), and wait for that."""
-        return self._ctx.call_entity(self.id, "delete", return_type=None)
-
-    def signal_at(
-        self, when: datetime | timedelta, operation: Callable[Concatenate[E, P], object], *args: P.args, **kwargs: P.kwargs
-    ) -> None:
+    @overload
+    def signal_at(self, when: datetime | timedelta, operation: WithContext[E, P, object], *args: P.args, **kwargs: P.kwargs) -> None: ...
+    @overload
+    def signal_at(self, when: datetime | timedelta, operation: Plain[E, P, object], *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def signal_at(self, when: datetime | timedelta, operation: Any, *args: Any, **kwargs: Any) -> None:
         """As ``signal``, to be delivered at a time (aware) or after a while."""
         callee = self._bound.operation(operation)
         self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs), when)
+
+    def delete(self) -> DurableTask[None]:
+        """Have the entity forget its state (or call its own operation of this name), and wait for that."""
+        return self._ctx.call_entity(self.id, "delete", return_type=None)
 
 
 class OrchestrationContext:

@@ -167,7 +167,7 @@ STEPS: dict[str, dict[str, Sequence[Any]]] = {
     "batch": {"count": (1, 2, 3), "first": TURNS, "second": TURNS, "third": TURNS, "to": IDS, "sends": (True, False), "purges": FLAGS},
     "complete": {"number": NUMBERS},
     "release": {"number": NUMBERS, "delay": DELAYS, "park": FLAGS, "uncount": (True, False), "current": (True, False)},
-    "purge": {"id": IDS, "force": (*FLAGS, False)},
+    "purge": {"id": IDS, "force": (*FLAGS, False), "idle": (*FLAGS, False)},
     "beat": {"worker": WORKERS, "ttl": (SECOND, 60 * SECOND)},
     "abandon": {"worker": WORKERS, "really": (*FLAGS, False)},
     "advance": {"by": (1, SECOND // 2, SECOND, 3 * SECOND, 15 * SECOND, 70 * SECOND, -2 * SECOND)},
@@ -367,8 +367,9 @@ class Trace(RuleBasedStateMachine):
         self.run(Release(turn.instance, turn.execution, epoch, delay_us=delay, park=park, uncount=uncount))
 
     @step
-    def purge(self, id: str, force: bool) -> None:
-        self.run(Purge(id, force))
+    def purge(self, id: str, force: bool, idle: bool) -> None:
+        row = self.state.instances.get(id)
+        self.run(Purge(id, force, idle_version=row.version if idle and row is not None else None))
 
     @step
     def beat(self, worker: str, ttl: int) -> None:

@@ -76,7 +76,8 @@ def test_nothing_is_lost_nobody_is_passed_over_and_sections_are_whole(steps: lis
         if (kind == "lock") == (who in inside) and kind != "call":
             continue
         inside ^= set() if kind == "call" else {who}
-        request = {"call": operation(f"{who}{number}"), "lock": lock(who, number), "release": release(who)}[kind]
+        requests: dict[str, EntityRequest] = {"call": operation(f"{who}{number}"), "lock": lock(who, number), "release": release(who)}
+        request = requests[kind]
         sent.setdefault(who, []).append(f"{kind} {number}")
         before = snapshot.holder
         for each in snapshot.admit(who, request):

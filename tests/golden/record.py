@@ -12,8 +12,9 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from durable_core import DurableClient, DurableEngine, OrchestrationFailedError
+from durable_core import DurableClient, DurableEngine, OrchestrationFailedError, OrchestrationHandle
 from durable_core.backend import Command, CommitTurn, Outcome, OutcomeStatus
 from durable_core.codec import decode_events
 from durable_core.events import Event, ExecutionStarted
@@ -46,14 +47,15 @@ async def drive_parallel_processing(client: DurableClient) -> None:
 
 async def drive_programs(client: DurableClient) -> None:
     start = client.schedule_new_orchestration
-    for handle in [
+    handles: list[OrchestrationHandle[Any]] = [
         await start(programs.fan_ins, 4, instance_id="fan-ins"),
         await start(programs.timers, instance_id="timers"),
         await start(programs.failures, instance_id="failures"),
         await start(programs.children, instance_id="children"),
         await start(programs.entities, "savings", instance_id="entities"),
         await start(programs.locks, 3, instance_id="locks"),
-    ]:
+    ]
+    for handle in handles:
         await handle.result()
     failed = await start(programs.fails, 1, instance_id="fails")
     with contextlib.suppress(OrchestrationFailedError):

@@ -239,6 +239,11 @@ async def sub_orchestrations(ctx: OrchestrationContext) -> None:
 async def entities(ctx: OrchestrationContext) -> None:
     counter = ctx.entity(Counter, "key")
     assert_type(counter, EntityRef[Counter])
+    assert_type(ctx.entity(EntityOfALibrary, "key").call(EntityOfALibrary.who), DurableTask[str])
+    ctx.entity(EntityOfALibrary, "key").signal_at(timedelta(days=1), EntityOfALibrary.who)
+    assert_type(counter.delete(), DurableTask[None])
+    async with ctx.lock_entities(counter, EntityId("counter", "other")):
+        pass
     assert_type(counter.call(Counter.add, 5), DurableTask[int])
     assert_type(counter.call(Counter.add_slowly, 5), DurableTask[int])
     assert_type(counter.call(Counter.add_slowly, 5, "because"), DurableTask[int])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from durable_conformance.driver import HOUR_US, Driver, after, ended, status_of
 from durable_conformance.properties import Property, proves
 from durable_core.backend import InstanceFilter, OutcomeStatus, Purge, RecordUpdate, Release
+
+ENTITY = "@counter@k"
 
 
 @proves(Property.PURGE)
@@ -43,6 +47,27 @@ async def test_only_ended_instances_unless_by_force(hub: Driver) -> None:
     assert outcome.error is not None
     await hub.commit(turn, record=ended())
     assert (await hub.one(Purge("i"))).status is OutcomeStatus.OK
+
+
+@proves(Property.PURGE)
+@pytest.mark.parametrize("later", [False, True])
+async def test_what_is_idle_is_purged_without_losing_a_message(hub: Driver, later: bool) -> None:
+    await hub.register()
+    await hub.send(ENTITY, creates="counter")
+    turn = await hub.claimed(ENTITY)
+    await hub.commit(turn, append=None, snapshot=b"", consumes=(turn.messages[0].id,), hold_us=0)
+    version = turn.version + 1
+    assert (await hub.one(Purge(ENTITY, idle_version=turn.version))).status is OutcomeStatus.FENCED, "it has changed since"
+    message = await hub.send(ENTITY, creates="counter", due_us=1 << 60 if later else 0)
+    assert (await hub.one(Purge(ENTITY, idle_version=version))).status is OutcomeStatus.FENCED, "a message has arrived"
+    if later:
+        return
+    again = await hub.claimed(ENTITY)
+    assert again.messages == (message,)
+    await hub.commit(again, append=None, snapshot=b"", consumes=(message.id,), hold_us=0)
+    assert (await hub.one(Purge(ENTITY, idle_version=version))).status is OutcomeStatus.FENCED
+    assert (await hub.one(Purge(ENTITY, idle_version=version + 1))).status is OutcomeStatus.OK
+    assert (await hub.one(Purge(ENTITY, idle_version=version + 1))).status is OutcomeStatus.GONE
 
 
 @proves(Property.PURGE, Property.FENCE)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from durable_core.definitions.orchestrator import orchestrator
-from durable_core.errors import TaskFailedError, TaskTimeoutError
+from durable_core.errors import LockingRulesViolationError, TaskFailedError, TaskTimeoutError
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.fan_in import when_all, when_any
 from durable_core.retry import RetryPolicy
@@ -80,7 +80,17 @@ class Interpreter:
     next_input: Any = None
 
     def start(self, node: Node) -> Awaitable[Any]:
-        """A call as the task that the context returns, anything else as a coroutine."""
+        """A call as the task that the context returns, anything else as a coroutine; what a section forbids fails when it is awaited, as
+        all else does."""
+        try:
+            return self._start(node)
+        except LockingRulesViolationError as error:
+            return self._refuse(error)
+
+    async def _refuse(self, error: LockingRulesViolationError) -> None:
+        raise error
+
+    def _start(self, node: Node) -> Awaitable[Any]:
         ctx = self.ctx
         match node:
             case ["call", k]:
