@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -33,21 +34,19 @@ _SLOW_TURN_S = 1.0
 class TurnGuard:
     """One per process. ``enter`` and ``leave`` bracket a turn on this thread; they cost two assignments."""
 
-    _installed: TurnGuard | None = None
-
     def __init__(self) -> None:
         self._thread = 0
         self._orchestrator: str | None = None
         self._since = self._told_of = 0.0
 
     @classmethod
+    @cache
     def install(cls) -> TurnGuard:
         """The process's guard. An audit hook cannot be removed again, so there is one for all engines."""
-        if cls._installed is None:
-            cls._installed = cls()
-            sys.addaudithook(cls._installed._audit)
-            threading.Thread(target=cls._installed._watch, name="durable-core watchdog", daemon=True).start()
-        return cls._installed
+        guard = cls()
+        sys.addaudithook(guard._audit)
+        threading.Thread(target=guard._watch, name="durable-core watchdog", daemon=True).start()
+        return guard
 
     def enter(self, orchestrator: str) -> None:
         self._thread = threading.get_ident()

@@ -37,9 +37,9 @@ class Waiters:
             if not waiting:
                 del self._waiting[instance_id]
 
-    def changed(self, instance_id: str, record: RecordUpdate) -> None:
-        """The worker of this process has committed a new status."""
-        self._tell(instance_id, record, ended=record.status in ENDED)
+    def changed(self, instance_id: str, record: RecordUpdate | None) -> None:
+        """The worker of this process has committed a turn."""
+        self._tell(instance_id, record, ended=record is not None and record.status in ENDED)
 
     def recheck(self) -> None:
         """The store hints that something has changed."""
