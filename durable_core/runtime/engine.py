@@ -47,7 +47,7 @@ class DurableEngine:
         self._registry = Registry(converter or JsonConverter())
         self._in_use = False
         self._session: Session | None = None
-        self._client: DurableClient
+        self._client = DurableClient(self._registry, self._opened)
         self._contexts: list[AbstractAsyncContextManager[DurableEngine]] = []
         self.activity = self._registering(activity)
         """``@engine.activity`` or ``@engine.activity(name=…, retry=…, timeout=…, executor="thread" | "process")``."""
@@ -115,7 +115,6 @@ class DurableEngine:
             await backend.open(create=True)
             self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
             self._session = session = Session(backend, self._registry, self._options)
-            self._client = DurableClient(session, self._opened)
             try:
                 if worker:
                     session.worker = Worker(session)
