@@ -14,7 +14,6 @@ import threading
 import time
 import traceback
 from functools import cache
-from types import FrameType
 from typing import Any
 
 from durable_core.errors import ForbiddenInOrchestratorError
@@ -84,12 +83,10 @@ class TurnGuard:
 
 def _is_let_through() -> bool:
     """Between the event and our own loop: imports, logging, and what formats a traceback."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    for frame, _ in traceback.walk_stack(sys._getframe(2)):
         name = str(frame.f_globals.get("__name__", ""))
         if name.startswith(_LET_THROUGH):
             return True
         if name.startswith("durable_core.replay"):
             return False
-        frame = frame.f_back
     return False
