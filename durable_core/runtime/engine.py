@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from durable_core.backend import Backend
 from durable_core.converter import DataConverter, JsonConverter
@@ -68,8 +68,7 @@ class DurableEngine:
                 return lambda target: decorate(target, **options)
             return self._registry.add(define(**options)(target))
 
-        registering: Any = decorate
-        return registering  # type: ignore[no-any-return]
+        return cast(D, decorate)
 
     def register(self, *definitions: Any) -> None:
         """Add what a library defined with the free-standing ``@activity``, ``@orchestrator`` and ``@entity``; a module adds all that it
@@ -117,8 +116,7 @@ class DurableEngine:
             self._session = session = Session(backend, self._registry, self._options)
             try:
                 if worker:
-                    session.worker = Worker(session)
-                    await session.worker.start()
+                    await Worker(session).start()
                 with cancelled_by_sigterm() if worker else nullcontext():
                     yield self
             finally:

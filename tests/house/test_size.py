@@ -43,7 +43,7 @@ def test_code_lines_are_counted_as_described() -> None:
 
 # The runtime is to come down to 1,500; until then its bound is a ratchet: it only goes down.
 CORE_LINES_MAX = 3_500
-RUNTIME_LINES_MAX = 1_693
+RUNTIME_LINES_MAX = 1_685
 
 
 def test_the_core_stays_small() -> None:
