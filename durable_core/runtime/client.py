@@ -15,6 +15,7 @@ from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePoli
 from durable_core.codec import decode_events, encode_event
 from durable_core.definitions.entity import EntityId
 from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.definitions.registry import Registry
 from durable_core.errors import InstanceAlreadyExistsError, InstanceNotFoundError, OrchestrationFailedError, StoreError
 from durable_core.ids import check_instance_id
 from durable_core.replay.context import OrchestrationContext
@@ -67,11 +68,9 @@ class OrchestrationHandle(Generic[O]):
 class DurableClient:
     """Open as long as its engine is. Get it as ``engine.client``."""
 
-    def __init__(self, session: Session, check_open: Callable[[], object]) -> None:
-        self._session = session
-        self._registry = session.registry
-        self._check_open = check_open
-        self._reader = session.reader
+    def __init__(self, registry: Registry, opened: Callable[[], Session]) -> None:
+        self._registry = registry
+        self._opened = opened
         self._name = uuid4().hex
 
     # ── starting ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -107,7 +106,7 @@ class DurableClient:
         "terminate_and_replace" start anew. Also raises ``ArgumentsError``, ``PayloadError``, ``NotRegisteredError``,
         ``InvalidInstanceIdError``, ``StoreError``.
         """
-        self._check_open()
+        worker = self._opened().worker
         callee = self._registry.orchestrator(fn)
         text, arity = callee.encode(args, kw)
         self._registry.check_size(text, f"the input of orchestrator {callee.name!r}")
@@ -116,12 +115,12 @@ class DurableClient:
         instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
         decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
         start = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {}))
-        worker, execution = self._session.worker, uuid4().hex
+        execution, delay_us = uuid4().hex, max(0, (_us(start_at) or 0) - time.time_ns() // 1000)
         claimer = worker.id if worker is not None and start_at is None and worker.can_take(callee.name) else None
         create = store.CreateInstance(
-            instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=claimer
+            instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=delay_us, worker=claimer
         )
-        outcome = await self._apply(create, "the store refuses this orchestration")
+        outcome = await self._apply(create)
         if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
             text = f"there is already an instance {instance_id!r}; choose another id, leave it out, or pass reuse_policy=..."
             raise InstanceAlreadyExistsError(instance_id, text)
@@ -129,12 +128,13 @@ class DurableClient:
             worker.accept(outcome.turn)
         return OrchestrationHandle(self, instance_id, decode)
 
-    async def _apply(self, command: store.Command, refusal: str) -> store.Outcome:
-        outcome = await self._session.committer.apply(command)
+    async def _apply(self, command: store.Command) -> store.Outcome:
+        session = self._opened()
+        outcome = await session.committer.apply(command)
         if outcome.status is OutcomeStatus.REJECTED:
-            raise outcome.error or StoreError(refusal)
+            raise outcome.error or StoreError("the store refuses this")
         if outcome.turn is None:
-            self._session.wake()
+            session.wake()
         return outcome
 
     @overload
@@ -154,8 +154,7 @@ class DurableClient:
 
     async def _read(self, instance_id: str) -> store.InstanceRecord | None:
         """Of an orchestration: entities have no ``start``."""
-        self._check_open()
-        record = await self._reader.record(instance_id)
+        record = await self._opened().reader.record(instance_id)
         return record if record is not None and record.start else None
 
     async def query_instances(
@@ -170,17 +169,16 @@ class DurableClient:
         page_size: int = 200,
     ) -> AsyncIterator[OrchestrationState]:
         """All instances that match, in order of creation. What matches throughout is given exactly once, whatever changes meanwhile."""
-        self._check_open()
         of = frozenset(statuses) if statuses is not None else None
         wanted = store.InstanceFilter(of, name, id_prefix, parent, _us(created_from), _us(created_to))
-        async for record in self._reader.records(wanted, page_size):
+        async for record in self._opened().reader.records(wanted, page_size):
             yield read_record(record, self._registry)
 
     async def get_history(self, instance_id: str) -> list[ev.Event]:
         """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
-        self._check_open()
-        events = [event async for row in self._reader.history(instance_id) for event in decode_events(row)]
-        if not events and await self._reader.record(instance_id) is None:
+        reader = self._opened().reader
+        events = [event async for row in reader.history(instance_id) for event in decode_events(row)]
+        if not events and await reader.record(instance_id) is None:
             raise _not_found(instance_id)
         return events
 
@@ -196,11 +194,11 @@ class DurableClient:
     async def _wait(self, instance_id: str, timeout: timedelta | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
         """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
         at all: the ``RecordUpdate`` of its last commit says status, output and failure."""
-        self._check_open()
+        waiters = self._opened().waiters
         async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
             while True:
-                with self._session.waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
-                    if not (told and self._session.waiters.watched_here(instance_id)):
+                with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
+                    if not (told and waiters.watched_here(instance_id)):
                         record = await self._read(instance_id)
                         if record is None:
                             raise _not_found(instance_id)
@@ -233,9 +231,8 @@ class DurableClient:
     async def _send(
         self, target: str, event: ev.Event | ev.OperationRequested, *, control: bool = False, creates: str | None = None
     ) -> bool:
-        self._check_open()
         message = store.Message(uuid4().hex, target, encode_event(event), None, self._name, control=control, creates=creates)
-        outcome = await self._apply(store.SendMessage(message), "the store refuses this message")
+        outcome = await self._apply(store.SendMessage(message))
         if outcome.status is OutcomeStatus.GONE:
             raise _not_found(target)
         return outcome.status is not OutcomeStatus.ENDED
@@ -254,9 +251,8 @@ class DurableClient:
 
     async def get_entity(self, cls: type[E], key: str) -> E | None:
         """A copy of the entity's stored state, without disturbing it; None if it was never used."""
-        self._check_open()
         bound = self._registry.entity(cls)
-        record = await self._reader.record(EntityId(bound.name, key).instance_id)
+        record = await self._opened().reader.record(EntityId(bound.name, key).instance_id)
         state = stored_state(record.snapshot) if record is not None else None
         return bound.load_state(state) if state is not None else None
 
@@ -271,7 +267,3 @@ def _us(moment: datetime | None) -> int | None:
     if moment.tzinfo is None:
         raise ValueError(f"an aware datetime is needed, got the naive {moment!r}")
     return round(moment.timestamp() * 1e6)
-
-
-def _delay_us(start_at: datetime | None) -> int:
-    return max(0, (_us(start_at) or 0) - time.time_ns() // 1000)
