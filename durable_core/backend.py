@@ -261,8 +261,6 @@ Command = CreateInstance | SendMessage | CommitTurn | CompleteTask | Release | P
 class OutcomeStatus(enum.Enum):
     OK = "ok"
     ALREADY_APPLIED = "already_applied"
-    ACCEPTED = "accepted"
-    """Durable, but not decided yet (only where ``Capabilities.decides_later``)."""
     FENCED = "fenced"
     EXISTS = "exists"
     ENDED = "ended"
@@ -440,9 +438,6 @@ class Capabilities(Struct, frozen=True, gc=False):
     """Several processes may open the same store."""
     proves_death: bool
     """A killed incarnation's leases are free at once, not only when its heartbeat runs out."""
-    decides_later: bool = False
-    """``apply`` may answer ``ACCEPTED``."""
-    push_wakeups: bool = True
     max_payload_bytes: int = 64 << 20
     """The hard limit of one payload. A larger one is ``REJECTED`` with ``PayloadTooLargeError``."""
     max_batch: int = 1_000

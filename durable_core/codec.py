@@ -10,7 +10,7 @@ nothing: a worker of the newer version will take the instance.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, Union
 
 import msgspec
@@ -27,20 +27,15 @@ _load_object = msgspec.json.Decoder(_any_event | EntityRequest).decode
 _load_array = msgspec.json.Decoder(list[_any_event]).decode
 
 
-def encode_event(event: Event | EntityRequest | Sequence[Event]) -> bytes:
+def encode_event(event: Event | EntityRequest) -> bytes:
     try:
         return _dump(event)
     except (UnicodeEncodeError, OverflowError) as error:
         raise PayloadError(f"{type(event).__name__} has a text that cannot be stored: {error}; remove lone surrogates from it") from error
 
 
-def encode_events(events: Sequence[Event]) -> bytes:
+def join_events(encoded: Iterable[bytes]) -> bytes:
     """A JSON array: one history row."""
-    return encode_event(events)
-
-
-def join_events(encoded: Sequence[bytes]) -> bytes:
-    """The row that ``encode_events`` makes, of events that are encoded already."""
     return b"[" + b",".join(encoded) + b"]"
 
 

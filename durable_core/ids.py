@@ -8,20 +8,19 @@ from durable_core.errors import InvalidInstanceIdError
 
 def check_instance_id(instance_id: str) -> str:
     """The id itself, if a user may choose it. Raises ``InvalidInstanceIdError``."""
+    problem = None
     if not isinstance(instance_id, str):
-        raise InvalidInstanceIdError(f"an instance id must be a text, got {instance_id!r}")
-    if not instance_id:
-        raise InvalidInstanceIdError("an instance id must not be empty; leave it out to get a fresh one")
-    if len(instance_id) > MAX_ID_LENGTH:
-        raise InvalidInstanceIdError(
-            f"an instance id has at most {MAX_ID_LENGTH} characters, not {len(instance_id)}: {instance_id[:40]!r}…"
-        )
-    if instance_id.startswith(ENTITY_PREFIX):
-        raise InvalidInstanceIdError(
-            f"an instance id that starts with {ENTITY_PREFIX!r} is an entity's; choose another than {instance_id!r}"
-        )
-    if not instance_id.isprintable():
-        raise InvalidInstanceIdError(f"an instance id must be printable text: {instance_id!r}")
+        problem = f"must be a text, got {instance_id!r}"
+    elif not instance_id:
+        problem = "must not be empty; leave it out to get a fresh one"
+    elif len(instance_id) > MAX_ID_LENGTH:
+        problem = f"has at most {MAX_ID_LENGTH} characters, not {len(instance_id)}: {instance_id[:40]!r}…"
+    elif instance_id.startswith(ENTITY_PREFIX):
+        problem = f"that starts with {ENTITY_PREFIX!r} is an entity's; choose another than {instance_id!r}"
+    elif not instance_id.isprintable():
+        problem = f"must be printable text: {instance_id!r}"
+    if problem is not None:
+        raise InvalidInstanceIdError(f"an instance id {problem}")
     return instance_id
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
-from attrs import field, frozen
+from attrs import field, frozen, validators
 from msgspec import Struct
 
 from durable_core.errors import FailureDetails
@@ -25,14 +24,7 @@ class RetryContext(Struct, frozen=True):
 RetryHandler = Callable[[RetryContext], bool | timedelta]
 
 
-def _check_interval(_: object, attribute: Any, value: timedelta | None) -> None:
-    if value is not None and value < timedelta(0):
-        raise ValueError(f"RetryPolicy.{attribute.name} must not be negative, got {value}")
-
-
-def _check_at_least_one(_: object, attribute: Any, value: float) -> None:
-    if not value >= 1:  # NaN is not
-        raise ValueError(f"RetryPolicy.{attribute.name} must be at least 1, got {value}")
+_not_negative = validators.ge(timedelta(0))
 
 
 @frozen(kw_only=True)
@@ -46,11 +38,11 @@ class RetryPolicy:
     after that delay; it must be deterministic.
     """
 
-    first_retry_interval: timedelta = field(default=timedelta(seconds=1), validator=_check_interval)
-    max_number_of_attempts: int = field(default=3, validator=_check_at_least_one)
-    backoff_coefficient: float = field(default=1.0, validator=_check_at_least_one)
-    max_retry_interval: timedelta | None = field(default=None, validator=_check_interval)
-    retry_timeout: timedelta | None = field(default=None, validator=_check_interval)
+    first_retry_interval: timedelta = field(default=timedelta(seconds=1), validator=_not_negative)
+    max_number_of_attempts: int = field(default=3, validator=validators.ge(1))
+    backoff_coefficient: float = field(default=1.0, validator=validators.ge(1))
+    max_retry_interval: timedelta | None = field(default=None, validator=validators.optional(_not_negative))
+    retry_timeout: timedelta | None = field(default=None, validator=validators.optional(_not_negative))
     non_retriable: tuple[type[BaseException] | str, ...] = ()
     handler: RetryHandler | None = None
 

@@ -114,7 +114,7 @@ def _declared_by(spec: str) -> frozenset[str]:
     harness = factory_for(spec)()
     try:
         capabilities = harness.capabilities
-        names = ("multi_process", "proves_death", "decides_later", "push_wakeups")
+        names = ("multi_process", "proves_death")
         return harness.features | {name for name in names if getattr(capabilities, name)}
     finally:
         asyncio.run(harness.destroy())

@@ -118,7 +118,6 @@ class Registry:
         self.activities: dict[str, Callee[Activity[..., Any]]] = {}
         self.orchestrators: dict[str, Callee[Orchestrator[..., Any]]] = {}
         self.entities: dict[str, BoundEntity] = {}
-        self._decoders: dict[Any, Callable[[str | None], Any]] = {}
 
     # ── registering ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,10 +187,7 @@ class Registry:
     # ── values without a signature ────────────────────────────────────────────────────────────────────────────
 
     def decoder(self, hint: Any) -> Callable[[str | None], Any]:
-        try:
-            return self._decoders.get(hint) or self._decoders.setdefault(hint, compiled(self.converter, hint, "a value").decode)
-        except TypeError:  # an unhashable hint
-            return compiled(self.converter, hint, "a value").decode
+        return compiled(self.converter, hint, "a value").decode
 
     def encode_any(self, value: Any) -> str:
         return compiled(self.converter, Any, "a value").encode(value)

@@ -95,7 +95,7 @@ class DropTask(Effect, frozen=True):
     id: str
 
     def absorb(self, state: State) -> None:
-        state.tasks.discard(self.id)
+        state.tasks.pop(self.id, None)
 
 
 class DropTasks(Effect, frozen=True):
@@ -105,9 +105,9 @@ class DropTasks(Effect, frozen=True):
     execution: str | None
 
     def absorb(self, state: State) -> None:
-        for id in list(state.tasks.by_instance.get(self.instance, ())):
-            if self.execution in (None, state.tasks[id].execution):
-                state.tasks.discard(id)
+        for task in list(state.tasks.values()):
+            if task.instance == self.instance and self.execution in (None, task.execution):
+                del state.tasks[task.id]
 
 
 class AppendHistory(Effect, frozen=True):
@@ -167,7 +167,7 @@ class DropWorker(Effect, frozen=True):
             state.instances[row.instance] = structs.replace(row, holder=None, claimed=False, hold_until_us=0)
         for task in [task for task in state.tasks.values() if task.worker == self.id]:
             if task.cancelled:
-                state.tasks.discard(task.id)
+                del state.tasks[task.id]
             else:
                 state.tasks[task.id] = structs.replace(task, worker=None)
 

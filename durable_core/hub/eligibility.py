@@ -38,13 +38,10 @@ def due_since(row: InstanceRow, rows: Iterable[MessageRow], now_us: int, *, admi
     due = [message for message in rows if message.visible_us <= now_us]
     if not (due or row.awaits_start) or row.status in ENDED:
         return None
-    if admitted and runnable(row, now_us):
-        since = [message.visible_us for message in due]
-        if row.awaits_start:
-            since.append(row.updated_us)
-        if since:
-            return max(min(since), row.not_before_us)
-    return min((message.visible_us for message in due if message.message.control), default=None)
+    if not (admitted and runnable(row, now_us)):
+        return min((message.visible_us for message in due if message.message.control), default=None)
+    start = [row.updated_us] if row.awaits_start else []
+    return max(min(start + [message.visible_us for message in due]), row.not_before_us)
 
 
 def admits(selectors: Selectors, row: InstanceRow) -> bool:

@@ -70,11 +70,10 @@ def grant(tx: Transaction, command: Grant) -> Claim:
 
 def lease(tx: Transaction, row: InstanceRow, worker: str) -> InstanceRow:
     """Mark a turn of the instance as out with ``worker``, under a new epoch and attempt unless it is the holder's own."""
-    if is_own(row, worker, tx.now_us):
-        row = structs.replace(row, claimed=True, hold_until_us=0)
-    else:
+    if not is_own(row, worker, tx.now_us):
         tx.epoch += 1
-        row = structs.replace(row, holder=worker, claimed=True, hold_until_us=0, epoch=tx.epoch, attempt=row.attempt + 1)
+        row = structs.replace(row, holder=worker, epoch=tx.epoch, attempt=row.attempt + 1)
+    row = structs.replace(row, claimed=True, hold_until_us=0)
     tx.put(row)
     return row
 

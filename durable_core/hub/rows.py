@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Literal, get_args
 
-from msgspec import Struct, field, structs
+from msgspec import Struct, field, json
 
 from durable_core.backend import ENTITY_PREFIX, Capabilities, ClaimedTask, HistoryRow, InstanceFacts, InstanceStatus, Message, ParentRef
 
@@ -75,25 +73,6 @@ class WorkerRow(Struct, frozen=True, gc=False):
     tasks: tuple[str, ...] = ()
 
 
-class TaskTable(dict[str, TaskRow]):
-    """Tasks by id, with an index by instance that item assignment and ``discard`` keep (change it in no other way)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.by_instance: dict[str, set[str]] = {}
-
-    def __setitem__(self, id: str, row: TaskRow) -> None:
-        super().__setitem__(id, row)
-        self.by_instance.setdefault(row.instance, set()).add(id)
-
-    def discard(self, id: str) -> None:
-        row = super().pop(id, None)
-        if row is not None:
-            self.by_instance[row.instance].discard(id)
-            if not self.by_instance[row.instance]:
-                del self.by_instance[row.instance]
-
-
 class State(Struct):
     """A hub, or the part of one that a store has loaded. Only effects change it; a store loads a row by assigning it to its table.
 
@@ -107,7 +86,7 @@ class State(Struct):
     instances: dict[str, InstanceRow] = {}
     details: dict[tuple[str, DetailKind], bytes] = {}
     inbox: dict[str, dict[str, MessageRow]] = {}
-    tasks: TaskTable = field(default_factory=TaskTable)
+    tasks: dict[str, TaskRow] = {}
     history: dict[str, list[HistoryRow]] = {}
     seen: dict[str, int] = {}
     workers: dict[str, WorkerRow] = {}
@@ -116,8 +95,8 @@ class State(Struct):
 
 def encode_messages(messages: Iterable[Message]) -> bytes:
     """Obituaries as bytes: a JSON list that a person can read, payloads in base64."""
-    return json.dumps([structs.asdict(message) | {"payload": b64encode(message.payload).decode()} for message in messages]).encode()
+    return json.encode(tuple(messages))
 
 
 def decode_messages(data: bytes) -> tuple[Message, ...]:
-    return tuple(Message(**fields | {"payload": b64decode(fields["payload"])}) for fields in json.loads(data))
+    return json.decode(data, type=tuple[Message, ...])

@@ -30,7 +30,6 @@ def close_loop(loop: DeterministicLoop, what: str) -> None:
         return
     if loop.tasks or loop.generators:
         _cancel_tasks(loop, what)
-        loop.ready.clear()
         _close_tasks(loop, what)
         for generator in loop.generators:
             _close_generator(loop, generator, what)

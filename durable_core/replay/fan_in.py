@@ -81,11 +81,6 @@ def when_any(*tasks: Any) -> Any:
     if not futures:
         raise ValueError("when_any of nothing would wait for ever")
     outer: DurableTask[Any] = DurableTask(loop, "when_any")
-
-    def first(future: Any) -> None:
-        if not outer.done():
-            outer.set_result(future)
-
     for future in futures:
-        future.add_done_callback(first)
+        future.add_done_callback(outer.succeed)
     return outer

@@ -128,11 +128,11 @@ class DurableTask(_DurableTaskBase[R]):
 
     # What the machine does when the reply is there. A cancelled call may still get one: it is dropped.
 
-    def succeed(self, text: str | None) -> None:
+    def succeed(self, text: Any) -> None:
+        """``text`` is given as it is if there is nothing to decode it."""
         if not self.done():
             try:
-                value: Any = self._decode(text) if self._decode is not None else None
-                self.set_result(value)
+                self.set_result(self._decode(text) if self._decode is not None else text)
             except Exception as error:  # a result that does not fit the hint is the awaiting code's to see
                 self.fail_with(error)
 

@@ -152,7 +152,7 @@ class ChildFailed(Exception):
     """An activity failed in another process, where its failure was described."""
 
     def __init__(self, details: FailureDetails) -> None:
-        super().__init__(str(details))
+        super().__init__(details)
         self.details = details
 
 

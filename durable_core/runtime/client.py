@@ -101,8 +101,7 @@ class DurableClient(LifecycleClient, EntityClient):
         "terminate_and_replace" start anew. Also raises ``ArgumentsError``, ``PayloadError``, ``NotRegisteredError``,
         ``InvalidInstanceIdError``, ``StoreError``.
         """
-        self._check_open()
-        worker = self._session.worker
+        worker = self._opened().worker
         create, callee = start_request(
             self._registry, fn, args, kw, instance_id, tags, reuse=reuse_policy, delay_us=self._delay_us(start_at)
         )
@@ -147,17 +146,16 @@ class DurableClient(LifecycleClient, EntityClient):
         page_size: int = 200,
     ) -> AsyncIterator[OrchestrationState]:
         """All instances that match, in order of creation. What matches throughout is given exactly once, whatever changes meanwhile."""
-        self._check_open()
         of = frozenset(statuses) if statuses is not None else None
         wanted = store.InstanceFilter(of, name, id_prefix, parent, range_us(created_from), range_us(created_to))
-        async for record in self._reader.records(wanted, page_size):
+        async for record in self._opened().reader.records(wanted, page_size):
             yield read_record(record, self._registry)
 
     async def get_history(self, instance_id: str) -> list[ev.Event]:
         """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
-        self._check_open()
-        events = [event async for row in self._reader.history(instance_id) for event in decode_events(row)]
-        if not events and await self._reader.record(instance_id) is None:
+        reader = self._opened().reader
+        events = [event async for row in reader.history(instance_id) for event in decode_events(row)]
+        if not events and await reader.record(instance_id) is None:
             raise not_found(instance_id)
         return events
 
@@ -173,11 +171,11 @@ class DurableClient(LifecycleClient, EntityClient):
     async def _wait(self, instance_id: str, timeout: timedelta | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
         """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
         at all: the ``RecordUpdate`` of its last commit says status, output and failure."""
-        self._check_open()
+        waiters = self._opened().waiters
         async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
             while True:
-                with self._session.waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
-                    if not (told and self._session.waiters.watched_here(instance_id)):
+                with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
+                    if not (told and waiters.watched_here(instance_id)):
                         record = await self._read(instance_id)
                         if record is None:
                             raise not_found(instance_id)

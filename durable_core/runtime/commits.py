@@ -31,7 +31,7 @@ class TurnTranslator:
         self._tags = started.tags if started is not None else {}
         self._claims_task = claims_task
         self._lists: defaultdict[str, list[Any]] = defaultdict(list)
-        self._record: dict[str, Any] = {"status": InstanceStatus.RUNNING} if live.pending else {}
+        self._record: dict[str, Any] = {}
         self._next_execution: store.NextExecution | None = None
         self._locking = False
 
@@ -177,9 +177,9 @@ def _failed_child(id: str, parent: ev.Parent, child: str, type: str, text: str) 
     return Message(id, parent.instance_id, encode_event(failed), parent.execution_id, child)
 
 
-def termination(target: str, id: str, sender: str, output: str | None = None, recursive: bool = True) -> Message:
-    """A control message that ends the target as TERMINATED."""
-    return Message(id, target, encode_event(ev.ExecutionTerminated(output, recursive)), None, sender, control=True)
+def termination(target: str, id: str, sender: str) -> Message:
+    """A control message that ends the target, and its children, as TERMINATED."""
+    return Message(id, target, encode_event(ev.ExecutionTerminated(None, recursive=True)), None, sender, control=True)
 
 
 _KINDS: dict[Any, str] = {

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from durable_core.backend import Backend
 from durable_core.converter import DataConverter, JsonConverter
@@ -47,7 +47,7 @@ class DurableEngine:
         self._registry = Registry(converter or JsonConverter())
         self._in_use = False
         self._session: Session | None = None
-        self._client: DurableClient
+        self._client = DurableClient(self._registry, self._opened)
         self._contexts: list[AbstractAsyncContextManager[DurableEngine]] = []
         self.activity = self._registering(activity)
         """``@engine.activity`` or ``@engine.activity(name=…, retry=…, timeout=…, executor="thread" | "process")``."""
@@ -68,8 +68,7 @@ class DurableEngine:
                 return lambda target: decorate(target, **options)
             return self._registry.add(define(**options)(target))
 
-        registering: Any = decorate
-        return registering  # type: ignore[no-any-return]
+        return cast(D, decorate)
 
     def register(self, *definitions: Any) -> None:
         """Add what a library defined with the free-standing ``@activity``, ``@orchestrator`` and ``@entity``; a module adds all that it
@@ -115,11 +114,9 @@ class DurableEngine:
             await backend.open(create=True)
             self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
             self._session = session = Session(backend, self._registry, self._options)
-            self._client = DurableClient(session, self._opened)
             try:
                 if worker:
-                    session.worker = Worker(session)
-                    await session.worker.start()
+                    await Worker(session).start()
                 with cancelled_by_sigterm() if worker else nullcontext():
                     yield self
             finally:

@@ -49,8 +49,7 @@ class EntityClient(Sender):
 
     async def get_entity(self, cls: type[E], key: str) -> E | None:
         """A copy of the entity's stored state, without disturbing it; None if it has none (never used, or deleted)."""
-        self._check_open()
-        record = await self._reader.record(EntityId(self._registry.entity(cls).name, key).instance_id)
+        record = await self._opened().reader.record(EntityId(self._registry.entity(cls).name, key).instance_id)
         return self._entity_state(record).state_as(cls) if record is not None else None
 
     async def query_entities(
@@ -63,7 +62,6 @@ class EntityClient(Sender):
         page_size: int = 200,
     ) -> AsyncIterator[EntityState]:
         """All entities that match, in the order of their first use. ``key_prefix`` needs a ``name``."""
-        self._check_open()
         if key_prefix and not name:
             raise ValueError("key_prefix needs the entity's name, too")
         wanted = InstanceFilter(
@@ -73,14 +71,13 @@ class EntityClient(Sender):
             updated_to_us=range_us(updated_to),
             entities=True,
         )
-        async for record in self._reader.records(wanted, page_size):
+        async for record in self._opened().reader.records(wanted, page_size):
             yield self._entity_state(record)
 
     async def clean_entity_storage(self) -> int:
         """Remove entities that have nothing to keep: no state, no lock, no message. How many. Nothing that arrives meanwhile is lost."""
-        self._check_open()
         removed = 0
-        async for record in self._reader.records(InstanceFilter(entities=True)):
+        async for record in self._opened().reader.records(InstanceFilter(entities=True)):
             if decode_snapshot(record.snapshot).is_empty:
                 outcome = await self._apply(Purge(record.instance, idle_version=record.version))
                 removed += outcome.status is OutcomeStatus.OK

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from types import FrameType
+from functools import cache
 from typing import Any
 
 from durable_core.errors import ForbiddenInOrchestratorError
@@ -33,21 +33,19 @@ _SLOW_TURN_S = 1.0
 class TurnGuard:
     """One per process. ``enter`` and ``leave`` bracket a turn on this thread; they cost two assignments."""
 
-    _installed: TurnGuard | None = None
-
     def __init__(self) -> None:
         self._thread = 0
         self._orchestrator: str | None = None
         self._since = self._told_of = 0.0
 
     @classmethod
+    @cache
     def install(cls) -> TurnGuard:
         """The process's guard. An audit hook cannot be removed again, so there is one for all engines."""
-        if cls._installed is None:
-            cls._installed = cls()
-            sys.addaudithook(cls._installed._audit)
-            threading.Thread(target=cls._installed._watch, name="durable-core watchdog", daemon=True).start()
-        return cls._installed
+        guard = cls()
+        sys.addaudithook(guard._audit)
+        threading.Thread(target=guard._watch, name="durable-core watchdog", daemon=True).start()
+        return guard
 
     def enter(self, orchestrator: str) -> None:
         self._thread = threading.get_ident()
@@ -85,12 +83,10 @@ class TurnGuard:
 
 def _is_let_through() -> bool:
     """Between the event and our own loop: imports, logging, and what formats a traceback."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
+    for frame, _ in traceback.walk_stack(sys._getframe(2)):
         name = str(frame.f_globals.get("__name__", ""))
         if name.startswith(_LET_THROUGH):
             return True
         if name.startswith("durable_core.replay"):
             return False
-        frame = frame.f_back
     return False

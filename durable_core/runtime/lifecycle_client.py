@@ -85,13 +85,14 @@ class LifecycleClient(Sender):
             created_to_us=range_us(created_to),
             updated_to_us=range_us(updated_to),
         )
-        self._check_open()
-        return sum([await self._purge(record.instance, recursive, False) async for record in self._reader.records(wanted)])
+        return sum([await self._purge(record.instance, recursive, False) async for record in self._opened().reader.records(wanted)])
 
     async def _purge(self, instance_id: str, recursive: bool, force: bool) -> int:
         """The instance first: what is left if this is interrupted is found by its status, not by its parent."""
         children = (
-            [] if not recursive else [r async for r in self._reader.records(InstanceFilter(None if force else ENDED, parent=instance_id))]
+            []
+            if not recursive
+            else [r async for r in self._opened().reader.records(InstanceFilter(None if force else ENDED, parent=instance_id))]
         )
         purged = (await self._apply(Purge(instance_id, force=force))).status is OutcomeStatus.OK
         return purged + sum([await self._purge(child.instance, recursive, force) for child in children])

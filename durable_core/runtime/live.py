@@ -37,9 +37,9 @@ class Arrival(NamedTuple):
 
 
 class LiveInstance(Struct, eq=False):
-    """``instance``, ``execution``, ``epoch`` and ``version`` are its fence. ``pending``: no commit of the execution has been accepted yet.
-    ``busy``: being loaded, or a turn is under way up to its commit's outcome; what arrives meanwhile forms the next turn. ``dead``: another
-    claim has taken its place, or it was given up. ``in_flight``: what the turn under way has taken."""
+    """``instance``, ``execution``, ``epoch`` and ``version`` are its fence. ``busy``: being loaded, or a turn is under way, from the moment
+    it is due up to its commit's outcome; what arrives meanwhile is taken along or forms the next turn. ``dead``: another claim has taken its
+    place, or it was given up. ``in_flight``: what the turn under way has taken."""
 
     instance: str
     execution: str
@@ -49,16 +49,10 @@ class LiveInstance(Struct, eq=False):
     queue: deque[Arrival] = field(default_factory=deque)
     in_flight: list[Arrival] = []
     busy: bool = False
-    scheduled: bool = False
     dead: bool = False
-    pending: bool = False
     local_tasks: int = 0
     size: int = 0
     known: set[str] = set()
-
-    @property
-    def fence(self) -> tuple[str, str, int, int]:
-        return self.instance, self.execution, self.epoch, self.version
 
     def deliver(self, messages: Iterable[Message]) -> None:
         """Messages may be handed over more than once (by a claim and by a commit's outcome): each is taken once."""

@@ -8,9 +8,7 @@ from attrs import field, frozen
 
 from durable_core.replay.machine import Limits
 
-
-def _cores() -> int:
-    return os.cpu_count() or 1
+_CORES = os.cpu_count() or 1
 
 
 @frozen(kw_only=True)
@@ -24,8 +22,8 @@ class WorkerOptions:
     max_cached_instances: int = 5_000
     max_cached_bytes: int = 128 << 20
     max_async_activities: int = 500
-    activity_threads: int = field(factory=lambda: min(32, _cores() + 4))
-    activity_processes: int = field(factory=_cores)
+    activity_threads: int = min(32, _CORES + 4)
+    activity_processes: int = _CORES
     max_messages_per_turn: int = 1_000
     hold_s: float = 10.0
     heartbeat_s: float = 3.0

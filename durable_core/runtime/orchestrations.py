@@ -54,10 +54,9 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
 
     def begin(self, claimed: ClaimedTurn) -> LiveOrchestration:
         live = LiveOrchestration(claimed.instance, claimed.execution, claimed.epoch, claimed.version, claimed.name)
-        live.pending = claimed.history_length == 0
         if claimed.name not in self.session.registry.orchestrators or any(map(_terminates, claimed.messages)):
             pass  # ``turn`` does without the code (a control message goes to any worker; a parked instance may be unable to run)
-        elif claimed.start is not None and live.pending:
+        elif claimed.start is not None:
             self._start(live, claimed.start)
         else:
             live.busy = True
@@ -98,7 +97,6 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         elif over and machine.problem is not None:
             self.give_up(live, machine.problem)
         elif over:
-            live.busy = False
             self.rest(live)
 
     def _guarded(self, live: LiveOrchestration, step: Callable[[], T]) -> T | None:
@@ -118,24 +116,23 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def turn(self, live: LiveOrchestration) -> None:
-        machine = live.machine
-        if machine is None:
-            self._turn_without_code(live)
-        elif (turn := self._guarded(live, lambda: self._run_turn(live, machine))) is None:
+        turn = self._guarded(live, lambda: self._run_turn(live))
+        if turn is None:
             pass  # it is given up
         elif isinstance(turn.ending, ev.ExecutionTerminated):
-            live.busy = True
-            self.background(self._terminate(live, turn))
-        elif live.in_flight:
-            self.submit(live, **TurnTranslator(live, machine.started, self.activities.reserve).translate(turn))
+            self.background(self._terminate(live, turn, turn.ending.recursive))
+        elif live.in_flight and live.machine is not None:
+            self.submit(live, **TurnTranslator(live, live.machine.started, self.activities.reserve).translate(turn))
         else:
             self.rest(live)
 
-    def _run_turn(self, live: LiveOrchestration, machine: Execution) -> Turn:
+    def _run_turn(self, live: LiveOrchestration) -> Turn:
         """What has arrived is applied in order and becomes ``in_flight``. A suspended execution takes control messages only, one that has
         ended nothing more: other messages stay in the store's inbox (for when it is resumed, or for the next generation), results go
         there."""
-        now_us = self.session.clock.now_us()
+        machine, now_us = live.machine, self.session.clock.now_us()
+        if machine is None:
+            return _turn_without_code(live, now_us)
         for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn)):
             arrival = live.queue.popleft()
             message, event, lease = arrival
@@ -149,32 +146,13 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
                 machine.apply(decode_event(message.payload, now_us) if message is not None else _stamped(event, now_us))
         return machine.take_turn()
 
-    # ── termination ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _turn_without_code(self, live: LiveOrchestration) -> None:
-        """Termination needs neither the code nor the history."""
-        live.in_flight = list(live.queue)
-        live.queue.clear()
-        now_us = self.session.clock.now_us()
-        events = (decode_event(message.payload, now_us) for message, _, _ in live.in_flight if message is not None)
-        ending = next((event for event in events if isinstance(event, ev.ExecutionTerminated)), None)
-        if ending is None:
-            text = f"no orchestrator named {live.name!r} is known to the worker that got a control message for it"
-            self.give_up(live, NotRegisteredError(text))
-        else:
-            live.busy = True
-            self.background(self._terminate(live, Turn((ending,), ending=ending)))
-
-    async def _terminate(self, live: LiveOrchestration, turn: Turn) -> None:
+    async def _terminate(self, live: LiveOrchestration, turn: Turn, recursive: bool) -> None:
         """The children are told in the same commit, and the parent too."""
-        recursive = isinstance(turn.ending, ev.ExecutionTerminated) and turn.ending.recursive
         reader, children = self.session.reader, list[store.Message]()
         try:
-            if live.machine is not None:
-                started = live.machine.started
-            else:
-                record = await reader.record(live.instance)
-                started = decode_event(record.start, 0) if record is not None else None
+            record = await reader.record(live.instance)
+            started = decode_event(record.start, 0) if record is not None else None
+            if live.machine is None:
                 history = [event async for row in reader.history(live.instance, live.execution) for event in decode_events(row)]
                 turn = Turn(turn.events, ending=turn.ending, locks=outstanding_locks(history))
             if recursive:
@@ -189,24 +167,22 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
 
     # ── outcomes ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def accepted(self, live: LiveOrchestration, commit: CommitTurn, outcome: Outcome) -> bool:
-        live.pending = False
+    def accepted(self, live: LiveOrchestration, commit: CommitTurn, outcome: Outcome) -> None:
         self._start_tasks(live, commit)
-        if commit.record is not None:
-            self.session.waiters.changed(live.instance, commit.record)
+        self.session.waiters.changed(live.instance, commit.record)
+        if live.dead:
+            return
         if commit.next_execution is not None:
-            if not live.dead:
-                self.detach(live)
-                self._next_generation(live, commit.next_execution, outcome)
-            return False
-        if commit.record is not None and commit.record.status in store.ENDED:
-            return False
-        self.grown(live, len(commit.append or b""))
-        return not live.dead
+            self.detach(live)
+            self._next_generation(live, commit.next_execution, outcome)
+        elif commit.record is not None and commit.record.status in store.ENDED:
+            self.detach(live)
+        else:
+            self.grown(live, len(commit.append or b""))
 
     def _next_generation(self, old: LiveOrchestration, next: store.NextExecution, outcome: Outcome) -> None:
         """Still ours, under the fence that the commit left behind."""
-        live = LiveOrchestration(old.instance, next.execution, old.epoch, old.version, old.name, pending=True)
+        live = LiveOrchestration(old.instance, next.execution, old.epoch, old.version, old.name)
         self._start(live, next.start)
         self.adopt(live, outcome.messages)
 
@@ -247,7 +223,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         else:
             self.complete_through_inbox(lease, event)
         if isinstance(lease.holder, LiveOrchestration):
-            self.rest(lease.holder)
+            self.settle(lease.holder)
         self.worker.freed()
 
     async def close(self) -> None:
@@ -261,6 +237,14 @@ def _terminates(message: store.Message) -> bool:
 
 def _stamped(event: Any, now_us: int) -> Any:
     """With the hub time at which it is applied."""
-    if type(event) is ev.TaskCompleted:
-        return ev.TaskCompleted(event.id, event.result, at_us=now_us)
-    return ev.TaskFailed(event.id, event.failure, at_us=now_us) if type(event) is ev.TaskFailed else event
+    return replace(event, at_us=now_us)
+
+
+def _turn_without_code(live: LiveOrchestration, now_us: int) -> Turn:
+    """Termination needs neither the code nor the history."""
+    live.in_flight += live.queue
+    live.queue.clear()
+    for message, _, _ in live.in_flight:
+        if message is not None and isinstance(event := decode_event(message.payload, now_us), ev.ExecutionTerminated):
+            return Turn((event,), ending=event)
+    raise NotRegisteredError(f"no orchestrator named {live.name!r} is known to the worker that got a control message for it")

@@ -39,30 +39,23 @@ class ActivityProcesses:
         self._places = asyncio.Semaphore(size)
         self._pool: ProcessPoolExecutor | None = None
 
-    def _start(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._size, mp_context=context, initializer=_die_with_parent)
-        return self._pool
-
     async def run(self, activity: Activity[..., Any], *args: Any) -> Any:
         """The result, or ``ChildFailed``. If the child dies, the activity is run again in another one, a few times."""
         async with self._places:
             for death in range(1, _DEATHS_MAX + 1):
-                pool = self._start()
+                if self._pool is None:
+                    context = multiprocessing.get_context("spawn")
+                    self._pool = ProcessPoolExecutor(self._size, mp_context=context, initializer=_die_with_parent)
+                pool = self._pool
                 try:
                     with _signals_held_back():  # here the pool starts its children
                         call = asyncio.wrap_future(pool.submit(_call, activity.fn.__module__, activity.fn.__qualname__, args))
-                    failure, result = await call
+                    return await call
                 except BrokenProcessPool:
                     _logger.warning("a process died while it ran activity %r (%d of %d times)", activity.name, death, _DEATHS_MAX)
                     if self._pool is pool:
                         self._pool = None
                         pool.shutdown(wait=False, cancel_futures=True)
-                    continue
-                if failure is not None:
-                    raise ChildFailed(failure)
-                return result
         died = (
             f"the process that ran activity {activity.name!r} died {_DEATHS_MAX} times; does it run out of memory or crash the interpreter?"
         )
@@ -113,9 +106,9 @@ def _die_with_parent() -> None:
         threading.Thread(target=watch, name="durable-core parent watch", daemon=True).start()
 
 
-def _call(module: str, qualname: str, args: tuple[Any, ...]) -> tuple[FailureDetails | None, Any]:
+def _call(module: str, qualname: str, args: tuple[Any, ...]) -> Any:
     try:
         activity = operator.attrgetter(qualname)(importlib.import_module(module))
-        return None, (activity.fn if isinstance(activity, Activity) else activity)(*args)
+        return (activity.fn if isinstance(activity, Activity) else activity)(*args)
     except BaseException as error:
-        return describe(error), None
+        raise ChildFailed(describe(error)) from None

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 
 from durable_core.backend import Backend, HistoryRange, InstanceFilter, InstanceRecord
 
-_IDS_PER_READ = 1_000
-
 
 class Reader:
     """Records are read together: however many clients ask within one tick of the loop, the store is asked once."""
@@ -27,11 +25,7 @@ class Reader:
     async def _read(self) -> dict[str, InstanceRecord | None]:
         await asyncio.sleep(0)  # whoever asks in this tick is in
         ids, self._ids, self._reading = list(dict.fromkeys(self._ids)), [], None
-        found: dict[str, InstanceRecord | None] = {}
-        for first in range(0, len(ids), _IDS_PER_READ):
-            chunk = ids[first : first + _IDS_PER_READ]
-            found.update(zip(chunk, await self._backend.get_instances(chunk), strict=True))
-        return found
+        return dict(zip(ids, await self._backend.get_instances(ids), strict=True))
 
     async def records(self, wanted: InstanceFilter, page_size: int = 1_000) -> AsyncIterator[InstanceRecord]:
         """All that match, in order of creation."""

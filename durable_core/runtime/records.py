@@ -68,8 +68,7 @@ class OrchestrationState:
 
 
 def read_record(record: InstanceRecord, registry: Registry) -> OrchestrationState:
-    started: Any = decode_event(record.start, 0)
-    assert isinstance(started, ExecutionStarted)
+    started: ExecutionStarted = decode_event(record.start, 0)
     return OrchestrationState(
         record.instance,
         record.execution,
@@ -93,8 +92,7 @@ def read_record(record: InstanceRecord, registry: Registry) -> OrchestrationStat
 def decode_failure(data: bytes | None) -> FailureDetails | None:
     if data is None:
         return None
-    event: Any = decode_event(data, 0)
-    assert isinstance(event, ExecutionFailed)
+    event: ExecutionFailed = decode_event(data, 0)
     return event.failure
 
 

@@ -52,9 +52,8 @@ class Runner(ABC, Generic[L]):
     def turn(self, live: L) -> None:
         """Apply what is queued and ``submit`` the commit, or ``give_up``."""
 
-    def accepted(self, live: L, commit: CommitTurn, outcome: Outcome) -> bool:
-        """The commit is durable. False: the instance is not in hand any more."""
-        return not live.dead
+    def accepted(self, live: L, commit: CommitTurn, outcome: Outcome) -> None:
+        """The commit is durable. Whoever ends the instance's life here detaches it."""
 
     def refused(self, commit: CommitTurn) -> None:
         """The commit did not take place."""
@@ -105,14 +104,13 @@ class Runner(ABC, Generic[L]):
         self.schedule(live)
 
     def schedule(self, live: L) -> None:
-        if live.queue and not (live.busy or live.scheduled or live.dead):
-            live.scheduled = True
+        if live.queue and not (live.busy or live.dead):
+            live.busy = True
             self._active.add(live)
             self.loop.call_soon(self._turn, live)
 
     def _turn(self, live: L) -> None:
-        live.scheduled = False
-        if live.queue and not (live.busy or live.dead):
+        if not live.dead:
             self.turn(live)
 
     def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -124,9 +122,9 @@ class Runner(ABC, Generic[L]):
 
     def submit(self, live: L, *, hold: bool = True, **fields: Any) -> None:
         """Queue the commit of a turn, which consumes and settles what is in flight. ``fields`` is what else a ``CommitTurn`` says."""
-        live.busy = True
+        fence = live.instance, live.execution, live.epoch, live.version
         commit = CommitTurn(
-            *live.fence,
+            *fence,
             self.worker_id,
             f"{self.worker_id}/{live.epoch}.{live.version}",
             consumes=tuple(arrival.message.id for arrival in live.in_flight if arrival.message is not None),
@@ -147,30 +145,34 @@ class Runner(ABC, Generic[L]):
             self._drop(live)
         else:
             live.version += 1
-            live.busy = False
             live.in_flight = []
             live.forget(commit.consumes)
             self._failures.pop(live.instance, None)
             self._clear_suspect(live)
             if commit.messages or commit.creates:
                 self.worker.wake()
-            if not self.accepted(live, commit, outcome):
-                self.detach(live)
-            elif outcome.status is OutcomeStatus.ALREADY_APPLIED:
+            self.accepted(live, commit, outcome)
+            if live.dead:
+                return
+            if outcome.status is OutcomeStatus.ALREADY_APPLIED:
                 self._drop(live)  # the reply that said which messages are left was lost; a fresh claim says it again
             else:
                 live.deliver(outcome.messages)
                 self.rest(live)
 
     def rest(self, live: L) -> None:
-        """Nothing is under way: run the next turn, or wait."""
+        """The turn is over: run the next one, or wait."""
+        live.busy = False
         self.schedule(live)
-        if live.idle:
+        self.settle(live)
+
+    def settle(self, live: L) -> None:
+        """If nothing is under way it makes room for others."""
+        if live.idle and not live.dead:
             self._active.discard(live)
             self.worker.freed()
-            if not live.dead:
-                self._live.move_to_end(live.instance)
-                self._trim()
+            self._live.move_to_end(live.instance)
+            self._trim()
 
     def grown(self, live: L, size: int) -> None:
         live.size += size

@@ -10,6 +10,7 @@ from uuid import uuid4
 from durable_core import backend as store
 from durable_core.backend import OutcomeStatus
 from durable_core.codec import encode_event
+from durable_core.definitions.registry import Registry
 from durable_core.errors import InstanceNotFoundError, StoreError
 from durable_core.events import EntityRequest, Event
 from durable_core.moments import to_us
@@ -17,26 +18,24 @@ from durable_core.runtime.session import Session
 
 
 class Sender:
-    """``check_open`` raises ``EngineStateError`` if the engine is closed."""
+    """``opened`` gives what is open, or raises ``EngineStateError``."""
 
-    def __init__(self, session: Session, check_open: Callable[[], object]) -> None:
-        self._session = session
-        self._registry = session.registry
-        self._reader = session.reader
-        self._check_open = check_open
+    def __init__(self, registry: Registry, opened: Callable[[], Session]) -> None:
+        self._registry = registry
+        self._opened = opened
         self._name = uuid4().hex
 
     def _now_us(self) -> int:
         """Hub time; by this process's clock if the store has not said yet what time it is."""
-        return self._session.clock.now_us() or time.time_ns() // 1000
+        return self._opened().clock.now_us() or time.time_ns() // 1000
 
     async def _apply(self, command: store.Command) -> store.Outcome:
-        self._check_open()
-        outcome = await self._session.committer.apply(command)
+        session = self._opened()
+        outcome = await session.committer.apply(command)
         if outcome.status is OutcomeStatus.REJECTED:
             raise outcome.error or StoreError(f"the store refuses this {type(command).__name__}")
         if outcome.turn is None:
-            self._session.wake()
+            session.wake()
         return outcome
 
     async def _send(
@@ -51,8 +50,7 @@ class Sender:
 
     async def _read(self, instance_id: str) -> store.InstanceRecord | None:
         """Of an orchestration: entities have no ``start``."""
-        self._check_open()
-        record = await self._reader.record(instance_id)
+        record = await self._opened().reader.record(instance_id)
         return record if record is not None and record.start else None
 
 

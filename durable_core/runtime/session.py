@@ -17,6 +17,8 @@ from durable_core.runtime.waiters import Waiters
 if TYPE_CHECKING:
     from durable_core.runtime.worker import Worker
 
+_POLL_S = 1.0
+
 
 class Session:
     """``worker`` None: this process only submits and asks. ``draining``: nothing new is begun any more."""
@@ -32,11 +34,17 @@ class Session:
         self.committer = Committer(backend)
         self.reader = Reader(backend)
         self.waiters = Waiters()
-        self._listener = asyncio.create_task(self._listen(), name="durable-core wake-ups")
+        self._tasks = [asyncio.create_task(watch(), name="durable-core wake-ups") for watch in (self._listen, self._poll)]
 
     async def _listen(self) -> None:
         async for _ in self.backend.wakeups():
             self.wake()
+            self.waiters.recheck()
+
+    async def _poll(self) -> None:
+        """For those who wait, if hints get lost."""
+        while True:
+            await asyncio.sleep(_POLL_S)
             self.waiters.recheck()
 
     def wake(self) -> None:
@@ -60,7 +68,7 @@ class Session:
         if self.worker is not None:
             await self.worker.stop()
         await self.committer.flush()
-        self.waiters.close()
-        self._listener.cancel()
-        await asyncio.wait([self._listener])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         await self.committer.close()

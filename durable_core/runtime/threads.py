@@ -7,6 +7,7 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 
@@ -24,20 +25,18 @@ class DaemonThreads:
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
         ended: asyncio.Future[tuple[BaseException | None, Any]] = loop.create_future()
 
-        def tell(error: BaseException | None, result: Any) -> None:
+        def tell(outcome: tuple[BaseException | None, Any]) -> None:
             if not ended.done():
-                ended.set_result((error, result))
+                ended.set_result(outcome)
 
         def job() -> None:
-            error, result = None, None
+            outcome: tuple[BaseException | None, Any]
             try:
-                result = context.run(function, *args)
+                outcome = None, context.run(function, *args)
             except BaseException as raised:
-                error = raised
-            try:
-                loop.call_soon_threadsafe(tell, error, result)
-            except RuntimeError:  # the loop has closed meanwhile: nobody waits any more
-                pass
+                outcome = raised, None
+            with suppress(RuntimeError):  # the loop has closed meanwhile: nobody waits any more
+                loop.call_soon_threadsafe(tell, outcome)
 
         if self._threads < self._size:
             self._threads += 1

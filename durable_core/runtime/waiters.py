@@ -9,8 +9,6 @@ from contextlib import contextmanager
 
 from durable_core.backend import ENDED, RecordUpdate
 
-_POLL_S = 1.0
-
 
 class Waiters:
     """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again
@@ -19,15 +17,11 @@ class Waiters:
     def __init__(self) -> None:
         self.watched_here: Callable[[str], bool] = lambda _id: False
         self._waiting: dict[str, dict[asyncio.Future[RecordUpdate | None], bool]] = {}
-        self._poll: asyncio.TimerHandle | None = None
 
     @contextmanager
     def next_change(self, instance_id: str, *, end_only: bool) -> Iterator[asyncio.Future[RecordUpdate | None]]:
         """What changes (or ends) the instance from now on, if this process does it; None: look again."""
-        loop = asyncio.get_running_loop()
-        if self._poll is None:
-            self._poll = loop.call_later(_POLL_S, self._poll_again)
-        future: asyncio.Future[RecordUpdate | None] = loop.create_future()
+        future: asyncio.Future[RecordUpdate | None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(instance_id, {})
         waiting[future] = end_only
         try:
@@ -37,12 +31,12 @@ class Waiters:
             if not waiting:
                 del self._waiting[instance_id]
 
-    def changed(self, instance_id: str, record: RecordUpdate) -> None:
-        """The worker of this process has committed a new status."""
-        self._tell(instance_id, record, ended=record.status in ENDED)
+    def changed(self, instance_id: str, record: RecordUpdate | None) -> None:
+        """The worker of this process has committed a turn."""
+        self._tell(instance_id, record, ended=record is not None and record.status in ENDED)
 
     def recheck(self) -> None:
-        """The store hints that something has changed."""
+        """Something may have changed."""
         for instance_id in self._waiting:
             self._tell(instance_id, None, ended=not self.watched_here(instance_id))
 
@@ -50,11 +44,3 @@ class Waiters:
         for future, end_only in self._waiting.get(instance_id, {}).items():
             if (ended or not end_only) and not future.done():
                 future.set_result(record)
-
-    def _poll_again(self) -> None:
-        self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._poll_again) if self._waiting else None
-        self.recheck()
-
-    def close(self) -> None:
-        if self._poll is not None:
-            self._poll.cancel()

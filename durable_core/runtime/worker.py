@@ -26,10 +26,8 @@ class Worker:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._orchestrators = frozenset(session.registry.orchestrators)
-        self._entities = frozenset(session.registry.entities)
+        self._known = session.registry
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         self._backlog = False
         self.id = ""
         self.turns: OrchestrationRunner
@@ -40,10 +38,9 @@ class Worker:
     async def start(self) -> None:
         await self._incarnate()
         self._session.waiters.watched_here = lambda id: self.turns.holds(id)
-        self._tasks = [
-            asyncio.create_task(self._claim_for_ever(), name="durable-core claims"),
-            asyncio.create_task(self._beat_for_ever(), name="durable-core heartbeat"),
-        ]
+        self._claiming = asyncio.create_task(self._claim_for_ever(), name="durable-core claims")
+        self._beating = asyncio.create_task(self._beat_for_ever(), name="durable-core heartbeat")
+        self._session.worker = self
 
     async def _incarnate(self) -> None:
         self.id = uuid4().hex
@@ -55,17 +52,14 @@ class Worker:
     async def stop(self) -> None:
         """Take nothing new, let running activities end within ``drain_s``, save their results, give every lease back."""
         self._session.draining = True
-        if not self._tasks:  # it never started
-            return
-        claims, beat = self._tasks
-        claims.cancel()
-        await asyncio.wait([claims])
+        self._claiming.cancel()
+        await asyncio.wait([self._claiming])
         await self.turns.activities.drain(self._session.options.drain_s)
         await self._session.committer.flush()
         for runner in (self.entities, self.turns):
             await runner.close()
-        beat.cancel()
-        await asyncio.wait([beat])
+        self._beating.cancel()
+        await asyncio.wait([self._beating])
         await self._session.committer.apply(AbandonWorker(self.id))
 
     # ── claims ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,7 +80,7 @@ class Worker:
 
     def can_take(self, orchestrator: str) -> bool:
         """Whether a new instance of this name may be claimed as it is created."""
-        return not self._session.draining and orchestrator in self._orchestrators and self._room > 0
+        return not self._session.draining and orchestrator in self._known.orchestrators and self._room > 0
 
     def accept(self, turn: ClaimedTurn) -> None:
         if turn.instance.startswith(ENTITY_PREFIX):
@@ -104,7 +98,9 @@ class Worker:
             # One claim a kind of activity, since each kind has a bound of its own; the first one asks for turns too.
             for names, tasks in self.turns.activities.claimable() or [(frozenset[str](), 0)]:
                 if turns or tasks:
-                    claim = await self._claim(turns, tasks, Selectors(self._orchestrators, names, self._entities))
+                    selectors = Selectors(frozenset(self._known.orchestrators), names, frozenset(self._known.entities))
+                    claim = await self._claim(turns, tasks, selectors)
+                    self._take(claim)
                     limited = limited or len(claim.turns) == turns > 0 or len(claim.tasks) == tasks > 0
                     again = again or bool(claim.turns) or len(claim.tasks) == tasks > 0
                     next_due_us = min(filter(None, (next_due_us, claim.next_due_us)), default=None)
@@ -114,21 +110,21 @@ class Worker:
                 await self._sleep(next_due_us)
 
     async def _claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:
-        claim: Claim | None = None
         claim_id, pause_s = uuid4().hex, 0.05
-        while claim is None:
+        while True:
             try:
-                claim = await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
+                return await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
             except StoreError as error:  # the outcome is unknown: the same claim id asks for the same items again
                 _logger.warning("claiming failed: %s; trying again", error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 2.0)
+
+    def _take(self, claim: Claim) -> None:
         self._session.clock.learn(claim.now_us)
         for turn in claim.turns:
             self.accept(turn)
         for task in claim.tasks:
             self.turns.accept_task(task)
-        return claim
 
     async def _sleep(self, next_due_us: int | None) -> None:
         seconds = self._session.options.poll_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import fields, replace
 
 from durable_core import events
-from durable_core.codec import decode_event, decode_events, encode_event, encode_events, join_events
+from durable_core.codec import decode_event, decode_events, encode_event, join_events
 from durable_core.errors import FailureDetails, PayloadError, StoreFormatError, StoreVersionError
 from durable_core.events import (
     COMMAND_EVENTS,
@@ -47,6 +48,10 @@ failures: st.SearchStrategy[FailureDetails] = st.deferred(
         member_count=st.integers(0, 1000),
     )
 )
+
+
+def encode_row(history: Iterable[Any]) -> bytes:
+    return join_events(map(encode_event, history))
 
 
 def values(hint: Any) -> st.SearchStrategy[Any]:
@@ -85,9 +90,9 @@ def test_every_event_survives(event: Any, at_us: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of([built(cls) for cls in CLASSES if cls not in ENTITY_REQUESTS]), max_size=5))
 def test_rows_of_events_survive(history: list[Any]) -> None:
-    row = encode_events(history)
+    row = encode_row(history)
     assert decode_events(row) == history
-    assert join_events([encode_event(event) for event in history]) == row
+    assert msgspec.json.encode(history) == row
     assert [event["type"] for event in json.loads(row)] == [type(event).__name__ for event in history]
 
 
@@ -107,7 +112,7 @@ def test_what_is_stored_can_be_read_by_a_person() -> None:
 
 def test_the_time_of_a_message_is_when_it_was_applied() -> None:
     assert decode_event(encode_event(TaskCompleted(1, "2", at_us=5)), 9).at_us == 9
-    assert decode_events(encode_events([TaskCompleted(1, "2", at_us=5)])) == [TaskCompleted(1, "2", at_us=5)]
+    assert decode_events(encode_row([TaskCompleted(1, "2", at_us=5)])) == [TaskCompleted(1, "2", at_us=5)]
 
 
 def test_fields_that_a_newer_version_added_are_ignored_and_missing_ones_take_their_default() -> None:
@@ -151,15 +156,13 @@ def test_damage_is_told_from_newness(data: bytes) -> None:
 def test_a_name_that_no_store_takes_is_refused() -> None:
     with pytest.raises(PayloadError, match="lone surrogates"):
         encode_event(EventRaised("\ud800", None))
-    with pytest.raises(PayloadError, match="lone surrogates"):
-        encode_events([EventRaised("\ud800", None)])
 
 
 def test_bytes_of_an_event_are_always_the_same() -> None:
     """Golden: histories of earlier versions are compared with these."""
     history: list[Event] = [TaskCompleted(1, "2", at_us=3), TaskScheduled(2, "n", '"x"', 1, tags={"b": "1", "a": "2"})]
-    assert encode_events(history) == (
+    assert encode_row(history) == (
         b'[{"type":"TaskCompleted","id":1,"result":"2","at_us":3},'
         b'{"type":"TaskScheduled","id":2,"name":"n","input":"\\"x\\"","arity":1,"tags":{"b":"1","a":"2"}}]'
     )
-    assert msgspec.json.decode(encode_events(history)) == json.loads(encode_events(history))
+    assert msgspec.json.decode(encode_row(history)) == json.loads(encode_row(history))

@@ -1062,7 +1062,7 @@ def test_continue_with_keep_tasks(hub: Hub) -> None:
 
 def traces(hub: Hub, id: str) -> list[str]:
     state = hub.state
-    tables: list[Any] = [state.instances, state.details, state.inbox, state.tasks, state.tasks.by_instance, state.history]
+    tables: list[Any] = [state.instances, state.details, state.inbox, state.tasks, state.history]
     return [str(key) for table in tables for key, value in table.items() if id in (key, key[0], getattr(value, "instance", None))]
 
 

@@ -224,7 +224,10 @@ class Trace(RuleBasedStateMachine):
         if turn.current and row is not None:
             lease = replace(lease, execution=row.execution, epoch=row.epoch, version=row.version)
             worker = self.leased[row.epoch][1] if row.epoch else worker
-        inbox, tasks = list(self.state.inbox.get(id, {}).values()), sorted(self.state.tasks.by_instance.get(id, ()))
+        inbox, tasks = (
+            list(self.state.inbox.get(id, {}).values()),
+            sorted(row.id for row in self.state.tasks.values() if row.instance == id),
+        )
         settled = [*tasks, *(row.message.id for row in inbox if row.message.id.startswith("t"))][: turn.settles]
         new = tuple(NewTask(self.fresh("t"), "act", b"", claim=turn.claims) for _ in range(turn.tasks))
         following = NextExecution(self.fresh("x"), b"next") if turn.ends == "continue" else None
@@ -632,7 +635,7 @@ class Trace(RuleBasedStateMachine):
         if isinstance(command, Purge) and answer.status is OK:
             id = command.instance
             assert id not in self.state.inbox.keys() | self.state.history.keys() | {key for key, _ in self.state.details}
-            assert id not in {task.instance for task in self.state.tasks.values()} | self.state.tasks.by_instance.keys()
+            assert id not in {task.instance for task in self.state.tasks.values()}
 
     def check_progress(self) -> None:
         """Property 9: whoever sleeps until ``next_due`` misses nothing, and what is to be served is served by somebody within a

@@ -41,9 +41,9 @@ def test_code_lines_are_counted_as_described() -> None:
     assert code_lines(source) == 4
 
 
-# The aim is 3,500 and 1,500. Until a pass for simplicity has brought the code there, these are ratchets: they only go down.
-CORE_LINES_MAX = 3_700
-RUNTIME_LINES_MAX = 1_960
+# The runtime is to come down to 1,500; until then its bound is a ratchet: it only goes down.
+CORE_LINES_MAX = 3_500
+RUNTIME_LINES_MAX = 1_685
 
 
 def test_the_core_stays_small() -> None:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from durable_core.codec import decode_events, encode_events
+from durable_core.codec import decode_events
 from durable_core.errors import FailureDetails
 from durable_core.events import COMMAND_EVENTS, Event, ExecutionCompleted, ExecutionFailed
-from tests.core.replay.driver import Program, boundaries, run
+from tests.core.replay.driver import Program, boundaries, encode_row, run
 from tests.core.replay.programs import PROGRAMS
 
 SEEDS = range(8)
@@ -41,7 +41,7 @@ def histories() -> Iterator[tuple[str, int, tuple[Event, ...]]]:
 def digests() -> dict[str, str]:
     found: dict[str, hashlib._Hash] = {}
     for name, _, history in histories():
-        found.setdefault(name, hashlib.sha256()).update(encode_events([without_stack(event) for event in history]))
+        found.setdefault(name, hashlib.sha256()).update(encode_row([without_stack(event) for event in history]))
     return {name: digest.hexdigest()[:16] for name, digest in found.items()}
 
 
@@ -61,7 +61,7 @@ def dump(file: Path) -> int:
     with file.open("w") as out:
         count = 0
         for name, generation, history in histories():
-            out.write(json.dumps([PYTHON, name, generation, encode_events(history).decode()]) + "\n")
+            out.write(json.dumps([PYTHON, name, generation, encode_row(history).decode()]) + "\n")
             count += 1
     return count
 

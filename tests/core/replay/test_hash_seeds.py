@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from durable_core.codec import encode_events
 from durable_core.events import TaskScheduled
 from tests.core.replay import histories
+from tests.core.replay.driver import encode_row
 from tests.core.replay.programs import PROGRAMS
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -70,7 +70,7 @@ def test_a_dumped_history_that_does_not_fit_is_told(tmp_path: Path) -> None:
     history = list(next(history for name, _, history in histories.histories() if name == "nested_helpers"))
     position = next(position for position, event in enumerate(history) if isinstance(event, TaskScheduled))
     history[position] = TaskScheduled(1, "another", None, 0)
-    file.write_text(json.dumps(["3.0", "nested_helpers", 1, encode_events(history).decode()]))
+    file.write_text(json.dumps(["3.0", "nested_helpers", 1, encode_row(history).decode()]))
     [problem] = histories.replay(file)
     assert problem.startswith("nested_helpers, recorded on 3.0, replayed on")
     assert "activity 'another'" in problem

@@ -272,7 +272,7 @@ def test_trap_04_no_task_factory_can_be_set() -> None:
         loop.set_task_factory(lambda loop, coro, **_: None)
 
     with Driven(factory) as driven:
-        assert driven.failure.type == "NotImplementedError"
+        assert driven.failure.type == "durable_core.errors.ForbiddenInOrchestratorError"
 
 
 # ── 5: handles and timers ─────────────────────────────────────────────────────────────────────────────────────────
