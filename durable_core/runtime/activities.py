@@ -80,6 +80,10 @@ class ActivityRunner:
         """Whether some kind has no room."""
         return any(lane.free <= 0 for lane in self._used)
 
+    @property
+    def running(self) -> set[asyncio.Task[None] | None]:
+        return {lease.running for lease in self._leases.values()}
+
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def start(self, task: ClaimedTask, holder: LiveInstance | None, *, reserved: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
@@ -119,7 +117,7 @@ class DurableClient:
         worker, execution = self._session.worker, uuid4().hex
         claimer = worker.id if worker is not None and start_at is None and worker.can_take(callee.name) else None
         create = store.CreateInstance(
-            instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=_delay_us(start_at), worker=claimer
+            instance_id, execution, callee.name, start, execution, reuse_policy, delay_us=self._delay_us(start_at), worker=claimer
         )
         outcome = await self._apply(create, "the store refuses this orchestration")
         if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
@@ -128,6 +126,9 @@ class DurableClient:
         if worker is not None and outcome.turn is not None:
             worker.accept(outcome.turn)
         return OrchestrationHandle(self, instance_id, decode)
+
+    def _delay_us(self, start_at: datetime | None) -> int:
+        return max(0, (_us(start_at) or 0) - self._session.clock.wall_us())
 
     async def _apply(self, command: store.Command, refusal: str) -> store.Outcome:
         outcome = await self._session.committer.apply(command)
@@ -197,7 +198,7 @@ class DurableClient:
         """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
         at all: the ``RecordUpdate`` of its last commit says status, output and failure."""
         self._check_open()
-        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
+        async with self._session.clock.client_waits(timeout.total_seconds() if timeout is not None else None):
             while True:
                 with self._session.waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
                     if not (told and self._session.waiters.watched_here(instance_id)):
@@ -271,7 +272,3 @@ def _us(moment: datetime | None) -> int | None:
     if moment.tzinfo is None:
         raise ValueError(f"an aware datetime is needed, got the naive {moment!r}")
     return round(moment.timestamp() * 1e6)
-
-
-def _delay_us(start_at: datetime | None) -> int:
-    return max(0, (_us(start_at) or 0) - time.time_ns() // 1000)

@@ -8,26 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from durable_core.backend import ENDED, RecordUpdate
-
-_POLL_S = 1.0
+from durable_core.runtime.clock import Clock, Timer
 
 
 class Waiters:
     """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again
-    at every hint, and every second if hints get lost."""
+    at every hint, and every ``poll_s`` seconds if hints get lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock, poll_s: float) -> None:
+        self._clock = clock
+        self._poll_s = poll_s
         self.watched_here: Callable[[str], bool] = lambda _id: False
         self._waiting: dict[str, dict[asyncio.Future[RecordUpdate | None], bool]] = {}
-        self._poll: asyncio.TimerHandle | None = None
+        self._poll: Timer | None = None
 
     @contextmanager
     def next_change(self, instance_id: str, *, end_only: bool) -> Iterator[asyncio.Future[RecordUpdate | None]]:
         """What changes (or ends) the instance from now on, if this process does it; None: look again."""
-        loop = asyncio.get_running_loop()
         if self._poll is None:
-            self._poll = loop.call_later(_POLL_S, self._poll_again)
-        future: asyncio.Future[RecordUpdate | None] = loop.create_future()
+            self._poll = self._clock.call_later(self._poll_s, self._poll_again)
+        future: asyncio.Future[RecordUpdate | None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(instance_id, {})
         waiting[future] = end_only
         try:
@@ -52,7 +52,7 @@ class Waiters:
                 future.set_result(record)
 
     def _poll_again(self) -> None:
-        self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._poll_again) if self._waiting else None
+        self._poll = self._clock.call_later(self._poll_s, self._poll_again) if self._waiting else None
         self.recheck()
 
     def close(self) -> None:
