@@ -81,8 +81,9 @@ class ActivityRunner:
         return any(lane.free <= 0 for lane in self._used)
 
     @property
-    def running(self) -> set[asyncio.Task[None] | None]:
-        return {lease.running for lease in self._leases.values()}
+    def running(self) -> dict[asyncio.Task[Any] | None, str]:
+        """Task → the activity's name."""
+        return {lease.running: lease.bound.name for lease in self._leases.values()}
 
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 

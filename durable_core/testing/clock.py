@@ -12,6 +12,7 @@ import heapq
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from attrs import define
 
@@ -47,7 +48,7 @@ class _ClientWait:
 class VirtualClock(Clock):
     """Hub time, wall time and the loop's time in one, in whole microseconds.
 
-    ``reads`` counts how often anybody asked: the engine and the store do nothing without asking. ``wanted`` is set while somebody waits for
+    ``asked`` counts how often anybody asked it (or, see ``environment.py``, the store): the engine does nothing without asking. ``wanted`` is set while somebody waits for
     time to pass. ``resting`` are the tasks that do nothing but wait for that.
     """
 
@@ -58,15 +59,15 @@ class VirtualClock(Clock):
         self._alarms: list[tuple[int, int, int, _Alarm]] = []
         self._order = itertools.count()
         self._drivers = 0
-        self.reads = 0
+        self.asked = 0
         self.wanted = asyncio.Event()
         self.waits: set[_ClientWait] = set()
-        self.resting: set[asyncio.Task[object] | None] = set()
+        self.resting: set[asyncio.Task[Any] | None] = set()
 
     # ── what the runtime asks ─────────────────────────────────────────────────────────────────────────────────
 
     def now_us(self) -> int:
-        self.reads += 1
+        self.asked += 1
         return self._now_us
 
     wall_us = now_us
@@ -79,7 +80,7 @@ class VirtualClock(Clock):
 
     def call_later(self, seconds: float, callback: Callable[[], object], rank: int = ENGINE) -> _Alarm:
         alarm = _Alarm(callback)
-        heapq.heappush(self._alarms, (self.now_us() + round(seconds * 1e6), rank, next(self._order), alarm))
+        heapq.heappush(self._alarms, (self.now_us() + max(0, round(seconds * 1e6)), rank, next(self._order), alarm))
         return alarm
 
     async def sleep(self, seconds: float, rank: int = ENGINE) -> None:

@@ -2,8 +2,8 @@
 
 Time passes only while somebody waits for an orchestration (or says ``advance``), and only when nothing is under way: then it jumps to the
 next moment at which something is due. "Under way" is a turn, a commit, or an activity, which takes real time in its thread or process. And
-since an ordinary event loop does not say whether anybody is about to run, nothing may ask the clock for some rounds of the loop either: the
-test's own tasks pass results on to each other in fewer, and each call of the engine asks.
+since an ordinary event loop does not say whether anybody is about to run, nobody may have asked the clock or the store for some rounds of the
+loop either: the test's own tasks pass results on to each other in fewer, and each call of a client asks.
 
 Whatever an engine does in vain at intervals (heartbeats, polls, turns that failed and are tried again) is put off for ever: each would be a
 moment to jump to.
@@ -42,12 +42,25 @@ _PAUSE_S = 0.001
 _TOLD_AFTER_S = 5.0
 
 
+class _Store(MemoryBackend):
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock_us=clock.now_us)
+        self._clock = clock
+
+    @property
+    def _store(self) -> Any:
+        self._clock.asked += 1
+        return super()._store
+
+
 class Environment:
     """An engine under test. ``client`` is also ``engine.client`` meanwhile, so that the code under test finds it where it looks for it."""
 
     def __init__(self, client: DurableClient, session: Session, clock: VirtualClock) -> None:
+        assert session.worker is not None
         self.client = client
         self._session = session
+        self._worker = session.worker
         self._clock = clock
 
     @property
@@ -58,7 +71,7 @@ class Environment:
     async def advance(self, by: timedelta = timedelta()) -> None:
         """Let this much time pass, with all that is due on the way, and return when everything has come to rest. ``advance()`` lets no time
         pass: it only waits for what is under way."""
-        if asyncio.current_task() in self._activities.running:
+        if asyncio.current_task() in self._running:
             raise UsageError("an activity cannot advance the time, which stands still while it runs; write: await env.sleep(...)")
         seconds = _seconds(by)
         if seconds > self._clock.seconds_left:
@@ -87,25 +100,23 @@ class Environment:
         clock, quiet, busy = self._clock, 0, 0
         since: float | None = time.monotonic()
         while quiet < _QUIET_ROUNDS:
-            reads = clock.reads
+            asked = clock.asked
             await asyncio.sleep(0 if busy < _QUIET_ROUNDS else _PAUSE_S)  # real work takes real time: soon look at it at intervals only
             if self._under_way():
                 quiet, busy = 0, busy + 1
                 if since is not None and time.monotonic() - since > _TOLD_AFTER_S:
                     since = None
-                    _logger.warning("time has stood still for %.0f s, during: %s", _TOLD_AFTER_S, self._activities.running or "a turn")
+                    during = ", ".join(self._running.values()) or "a turn"
+                    _logger.warning("time has stood still for %.0f s, during: %s", _TOLD_AFTER_S, during)
             else:
-                quiet, busy = (quiet + 1 if reads == clock.reads else 0), 0
+                quiet, busy = (quiet + 1 if asked == clock.asked else 0), 0
 
     def _under_way(self) -> bool:
-        worker = self._session.worker
-        assert worker is not None
-        return worker.in_turns or bool(self._activities.running - self._clock.resting)
+        return self._worker.in_turns or bool(self._running.keys() - self._clock.resting)
 
     @property
-    def _activities(self) -> Any:
-        assert self._session.worker is not None
-        return self._session.worker.turns.activities
+    def _running(self) -> dict[asyncio.Task[Any] | None, str]:
+        return self._worker.turns.activities.running
 
 
 class DurableTest(AbstractAsyncContextManager[Environment]):
@@ -133,8 +144,7 @@ class DurableTest(AbstractAsyncContextManager[Environment]):
         engine = self._engine
         clock = VirtualClock(round((self._now or datetime.now(UTC)).timestamp() * 1e6))
         registry = with_fakes(engine._registry, self._fakes)
-        backend = MemoryBackend(clock_us=clock.now_us)
-        async with engine._open(backend, registry, _without_routine(engine._options), clock) as session:
+        async with engine._open(_Store(clock), registry, _without_routine(engine._options), clock) as session:
             env = Environment(engine.client, session, clock)
             passing = asyncio.create_task(env._pass_time(), name="durable-core virtual time")
             try:

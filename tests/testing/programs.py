@@ -159,6 +159,11 @@ async def works(ctx: OrchestrationContext) -> list[str]:
 
 
 @engine.orchestrator
+async def works_long(ctx: OrchestrationContext, seconds: float) -> None:
+    await ctx.call_activity(work_in_thread, seconds)
+
+
+@engine.orchestrator
 async def impatient(ctx: OrchestrationContext) -> str:
     try:
         return await ctx.call_activity(charge_card, "ada", timeout=HOUR)

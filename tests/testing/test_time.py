@@ -130,6 +130,42 @@ async def test_somebody_may_act_beside_the_one_who_waits(env: Environment) -> No
 
 
 @engine.testing()
+async def test_whoever_acts_beside_gets_through_many_calls_at_one_moment(env: Environment) -> None:
+    handle = await env.client.schedule_new_orchestration(programs.approval)
+
+    async def look(depth: int) -> object:
+        """The answer comes through many tasks."""
+        return await asyncio.create_task(look(depth - 1)) if depth else await handle.state()
+
+    async def approve() -> None:
+        for _ in range(20):
+            await asyncio.wait_for(asyncio.gather(look(3), handle.state()), 60)
+        await env.client.raise_event(handle.id, "Approved", "at once")
+
+    began = env.now
+    result, _ = await asyncio.gather(handle.result(), approve())
+    assert result == "at once"
+    assert env.now == began
+
+
+@in_a_loop
+async def test_an_activity_may_wait_for_an_orchestration() -> None:
+    async def fake(*args: object) -> str:
+        return str(await (await engine.client.schedule_new_orchestration(programs.moments, [5.0])).result())
+
+    async with engine.testing(activities={programs.charge_card: fake}) as env:
+        assert await (await env.client.schedule_new_orchestration(programs.careful)).result() == "[5.0]"
+
+
+@in_a_loop
+async def test_it_is_told_what_time_stands_still_for(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("durable_core.testing.environment._TOLD_AFTER_S", 0.05)
+    async with engine.testing() as env:
+        await (await env.client.schedule_new_orchestration(programs.works_long, 0.3)).result()
+    assert [record.getMessage() for record in caplog.records] == ["time has stood still for 0 s, during: work_in_thread"]
+
+
+@engine.testing()
 async def test_a_delayed_start(env: Environment) -> None:
     when = env.now + 90 * DAY
     handle = await env.client.schedule_new_orchestration(programs.started_at, start_at=when)
@@ -188,6 +224,10 @@ async def test_time_stands_still_during_real_work(env: Environment) -> None:
 async def test_the_time_limit_of_a_client_is_virtual(env: Environment) -> None:
     began = env.now
     handle = await env.client.schedule_new_orchestration(programs.moments, [24.0])
+    for limit in (timedelta(), -HOUR):
+        with pytest.raises(TimeoutError):
+            await handle.result(timeout=limit)
+    assert env.now == began
     with pytest.raises(TimeoutError):
         await handle.result(timeout=HOUR)
     assert env.now == began + HOUR
