@@ -31,12 +31,18 @@ class Session:
         self.clock = clock
         self.committer = Committer(backend, clock)
         self.reader = Reader(backend)
-        self.waiters = Waiters(clock, options.poll_s)
-        self._listener = asyncio.create_task(self._listen(), name="durable-core wake-ups")
+        self.waiters = Waiters()
+        self._tasks = [asyncio.create_task(watch(), name="durable-core wake-ups") for watch in (self._listen, self._poll)]
 
     async def _listen(self) -> None:
         async for _ in self.backend.wakeups():
             self.wake()
+            self.waiters.recheck()
+
+    async def _poll(self) -> None:
+        """For those who wait, if hints get lost."""
+        while True:
+            await self.clock.sleep(self.options.poll_s)
             self.waiters.recheck()
 
     def wake(self) -> None:
@@ -60,7 +66,7 @@ class Session:
         if self.worker is not None:
             await self.worker.stop()
         await self.committer.flush()
-        self.waiters.close()
-        self._listener.cancel()
-        await asyncio.wait([self._listener])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
         await self.committer.close()

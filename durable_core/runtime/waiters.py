@@ -8,25 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from durable_core.backend import ENDED, RecordUpdate
-from durable_core.runtime.clock import Clock, Timer
 
 
 class Waiters:
     """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again
-    at every hint, and every ``poll_s`` seconds if hints get lost."""
+    at every hint, and every second if hints get lost."""
 
-    def __init__(self, clock: Clock, poll_s: float) -> None:
-        self._clock = clock
-        self._poll_s = poll_s
+    def __init__(self) -> None:
         self.watched_here: Callable[[str], bool] = lambda _id: False
         self._waiting: dict[str, dict[asyncio.Future[RecordUpdate | None], bool]] = {}
-        self._poll: Timer | None = None
 
     @contextmanager
     def next_change(self, instance_id: str, *, end_only: bool) -> Iterator[asyncio.Future[RecordUpdate | None]]:
         """What changes (or ends) the instance from now on, if this process does it; None: look again."""
-        if self._poll is None:
-            self._poll = self._clock.call_later(self._poll_s, self._poll_again)
         future: asyncio.Future[RecordUpdate | None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(instance_id, {})
         waiting[future] = end_only
@@ -42,7 +36,7 @@ class Waiters:
         self._tell(instance_id, record, ended=record.status in ENDED)
 
     def recheck(self) -> None:
-        """The store hints that something has changed."""
+        """Something may have changed."""
         for instance_id in self._waiting:
             self._tell(instance_id, None, ended=not self.watched_here(instance_id))
 
@@ -50,11 +44,3 @@ class Waiters:
         for future, end_only in self._waiting.get(instance_id, {}).items():
             if (ended or not end_only) and not future.done():
                 future.set_result(record)
-
-    def _poll_again(self) -> None:
-        self._poll = self._clock.call_later(self._poll_s, self._poll_again) if self._waiting else None
-        self.recheck()
-
-    def close(self) -> None:
-        if self._poll is not None:
-            self._poll.cancel()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from durable_core.runtime.engine import DurableEngine
 
 _logger = logging.getLogger("durable_core.testing")
-_QUIET_ROUNDS = 25
+_QUIET_ROUNDS = 50
 _PAUSE_S = 0.001
 _TOLD_AFTER_S = 5.0
 

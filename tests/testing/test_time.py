@@ -130,6 +130,22 @@ async def test_somebody_may_act_beside_the_one_who_waits(env: Environment) -> No
 
 
 @engine.testing()
+async def test_when_advance_returns_all_that_fell_due_has_happened(env: Environment) -> None:
+    handle = await env.client.schedule_new_orchestration(programs.approval)
+
+    async def approve_later() -> None:
+        await env.sleep(DAY)
+        await env.client.raise_event(handle.id, "Approved", "in time")
+
+    approving = asyncio.create_task(approve_later())
+    await env.advance(DAY)
+    state = await handle.state()
+    assert approving.done()
+    assert state is not None
+    assert state.output_as(str) == "in time"
+
+
+@engine.testing()
 async def test_whoever_acts_beside_gets_through_many_calls_at_one_moment(env: Environment) -> None:
     handle = await env.client.schedule_new_orchestration(programs.approval)
 
