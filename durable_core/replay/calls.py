@@ -133,5 +133,6 @@ class ExternalEvents:
             queue.remove(task)
 
     @property
-    def awaited(self) -> bool:
-        return any(self._waiting.values())
+    def awaited(self) -> list[str]:
+        """The names, as they were given."""
+        return [task.name for queue in self._waiting.values() for task in queue]

@@ -80,6 +80,11 @@ class ActivityRunner:
         """Whether some kind has no room."""
         return any(lane.free <= 0 for lane in self._used)
 
+    @property
+    def running(self) -> dict[asyncio.Task[Any] | None, str]:
+        """Task → the activity's name."""
+        return {lease.running: lease.bound.name for lease in self._leases.values()}
+
     # ── running ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def start(self, task: ClaimedTask, holder: LiveInstance | None, *, reserved: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
@@ -172,7 +171,7 @@ class DurableClient(LifecycleClient, EntityClient):
         """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
         at all: the ``RecordUpdate`` of its last commit says status, output and failure."""
         waiters = self._opened().waiters
-        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
+        async with self._opened().clock.client_waits(timeout.total_seconds() if timeout is not None else None):
             while True:
                 with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
                     if not (told and waiters.watched_here(instance_id)):

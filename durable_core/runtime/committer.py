@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from durable_core.backend import Backend, Command, Outcome
 from durable_core.errors import DurableError, EngineStateError, StoreError, StoreUnavailableError
+from durable_core.runtime.clock import Clock
 
 _logger = logging.getLogger("durable_core.engine")
 _FIRST_RETRY_S = 0.02
@@ -27,8 +28,9 @@ class Committer:
     """Commands of the worker (answered by a call) are retried until the store takes them. Those of clients (answered by a future) fail with
     the store's error, a transient one after some seconds of trying."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
+        self._clock = clock
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._closed = False
         self._task = asyncio.create_task(self._run(), name="durable-core committer")
@@ -76,7 +78,7 @@ class Committer:
                     batch = _fail_clients(batch, error)
                 if batch and waited == 0:
                     _logger.warning("the store does not take writes: %s; trying again", error)
-                await asyncio.sleep(delay)
+                await self._clock.sleep(delay)
                 waited += delay
                 delay = min(delay * 2, _LAST_RETRY_S)
                 continue

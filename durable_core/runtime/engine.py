@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any, TypeVar, cast
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from durable_core.backend import Backend
 from durable_core.converter import DataConverter, JsonConverter
@@ -17,11 +18,15 @@ from durable_core.definitions.orchestrator import orchestrator
 from durable_core.definitions.registry import Registry
 from durable_core.errors import EngineStateError
 from durable_core.runtime.client import DurableClient
+from durable_core.runtime.clock import Clock
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.session import Session
 from durable_core.runtime.signals import cancelled_by_sigterm
 from durable_core.runtime.stores import backend_for
 from durable_core.runtime.worker import Worker
+
+if TYPE_CHECKING:
+    from durable_core.testing.environment import DurableTest
 
 D = TypeVar("D")
 
@@ -47,7 +52,7 @@ class DurableEngine:
         self._registry = Registry(converter or JsonConverter())
         self._in_use = False
         self._session: Session | None = None
-        self._client = DurableClient(self._registry, self._opened)
+        self._client = DurableClient(self._opened)
         self._contexts: list[AbstractAsyncContextManager[DurableEngine]] = []
         self.activity = self._registering(activity)
         """``@engine.activity`` or ``@engine.activity(name=…, retry=…, timeout=…, executor="thread" | "process")``."""
@@ -105,25 +110,40 @@ class DurableEngine:
 
         ``backend`` is an instance of your own instead of a URL. Raises ``StoreError``, ``StoreUrlError``, ``EngineStateError``.
         """
+        async with self._open(backend or backend_for(url or self._url), self._registry, self._options, Clock(), worker=worker):
+            yield self
+
+    @asynccontextmanager
+    async def _open(
+        self, backend: Backend, registry: Registry, options: WorkerOptions, clock: Clock, *, worker: bool = True
+    ) -> AsyncIterator[Session]:
         if self._in_use:
             raise EngineStateError("the engine is open already; use its client, or close it first")
-        if backend is None:
-            backend = backend_for(url or self._url)
         self._in_use = True
         try:
             await backend.open(create=True)
-            self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
-            self._session = session = Session(backend, self._registry, self._options)
+            registry.max_payload_bytes = backend.capabilities.max_payload_bytes
+            self._session = session = Session(backend, registry, options, clock)
             try:
                 if worker:
                     await Worker(session).start()
                 with cancelled_by_sigterm() if worker else nullcontext():
-                    yield self
+                    yield session
             finally:
                 await session.close()
         finally:
             self._session, self._in_use = None, False
             await asyncio.shield(backend.close())
+
+    def testing(self, *, activities: Mapping[Any, Any] | None = None, now: datetime | None = None) -> DurableTest:
+        """``async with engine.testing(activities={charge: fake, "send_mail": fake}) as env``: the engine on a store in memory, with time
+        that jumps ahead whenever nothing is under way. See ``durable_core.testing.DurableTest``.
+
+        Raises ``NotRegisteredError`` and ``RegistrationError`` for a fake that replaces nothing or does not fit what it replaces.
+        """
+        from durable_core.testing.environment import DurableTest  # not at import: programs do without
+
+        return DurableTest(self, activities or {}, now)
 
     async def __aenter__(self) -> DurableEngine:
         context = self.open()

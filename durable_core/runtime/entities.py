@@ -42,12 +42,13 @@ def decode_snapshot(data: bytes | None) -> EntitySnapshot:
 
 class LiveEntity(LiveInstance, eq=False, kw_only=True):
     """``snapshot`` is what is stored; ``object`` the entity with its state, None until it is needed (and after a rollback). ``sent`` is what
-    the operations of the turn under way have sent."""
+    the operations of the turn under way have sent, ``now_us`` when it began."""
 
     bound: BoundEntity
     snapshot: EntitySnapshot
     object: Any = None
     sent: list[Message | CreateInstance] = field(default_factory=list)
+    now_us: int = 0
 
 
 class EntityRunner(Runner[LiveEntity]):
@@ -62,7 +63,7 @@ class EntityRunner(Runner[LiveEntity]):
         self.background(self._serve(live))
 
     async def _serve(self, live: LiveEntity) -> None:
-        live.sent = []
+        live.sent, live.now_us = [], self.session.clock.now_us()
         try:
             arrived = [message for message, _, _ in live.in_flight if message is not None]
             served = [each for message in arrived for each in live.snapshot.admit(message.sender, decode_event(message.payload, 0))]
@@ -98,7 +99,7 @@ class EntityRunner(Runner[LiveEntity]):
                 live.object = live.bound.load_state(live.snapshot.state)
             bound, outbox = live.bound.operation(request.operation), EntityOutbox(live, self.session)
             args = bound.decode(request.input, request.arity)
-            context = EntityContext(EntityId.parse(live.instance), _caller(request), to_datetime(outbox.now_us), outbox)
+            context = EntityContext(EntityId.parse(live.instance), _caller(request), to_datetime(live.now_us), outbox)
             result = bound.fn(live.object, *((context,) if bound.definition.takes_context else ()), *args)
             text = bound.encode_result(await result if bound.definition.is_async else result)
             state = None if context.state_deleted else live.bound.encode_state(live.object)
@@ -118,14 +119,13 @@ class EntityOutbox:
     def __init__(self, live: LiveEntity, session: Session) -> None:
         self._live = live
         self._registry = session.registry
-        self.now_us = session.clock.now_us()
         self.sent: list[Message | CreateInstance] = []
 
     def signal(
         self, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], when: datetime | timedelta | None, /
     ) -> None:
         request = operation_request(self._registry, id, operation, args, kwargs)
-        due_us = 0 if when is None else due_time_us(when, self.now_us, "a signal")
+        due_us = 0 if when is None else due_time_us(when, self._live.now_us, "a signal")
         self.sent.append(
             Message(uuid4().hex, id.instance_id, encode_event(request), sender=self._live.instance, due_us=due_us, creates=id.name)
         )

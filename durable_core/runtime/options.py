@@ -29,7 +29,7 @@ class WorkerOptions:
     heartbeat_s: float = 3.0
     worker_ttl_s: float = 15.0
     poll_s: float = 1.0
-    """How long an idle worker sleeps at most if every wake-up is lost."""
+    """How long an idle worker, or a client that waits, sleeps at most if every wake-up is lost."""
     drain_s: float = 10.0
     """How long a closing engine waits for running activities."""
     max_attempts: int = 5

@@ -7,7 +7,6 @@ turn's commit is queued, and when it is durable the activities it scheduled star
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,8 +87,9 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
 
     def _replay_slice(self, live: LiveOrchestration, machine: Execution, replay: Iterator[None]) -> None:
         def is_over() -> bool:
-            until = time.monotonic() + _REPLAY_SLICE_S
-            return all(time.monotonic() <= until for _ in replay)
+            now = self.loop.time
+            until = now() + _REPLAY_SLICE_S
+            return all(now() <= until for _ in replay)
 
         over = self._guarded(live, is_over) if not live.dead else None
         if over is False:

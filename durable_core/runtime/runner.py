@@ -69,6 +69,10 @@ class Runner(ABC, Generic[L]):
         company."""
         return 0 if self.suspect is not None else max(0, self.session.options.max_active_instances - len(self._active))
 
+    @property
+    def any_busy(self) -> bool:
+        return any(live.busy or live.queue for live in self._active)
+
     def holds(self, instance_id: str) -> bool:
         return instance_id in self._live
 

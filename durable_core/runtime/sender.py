@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid4
@@ -20,14 +19,18 @@ from durable_core.runtime.session import Session
 class Sender:
     """``opened`` gives what is open, or raises ``EngineStateError``."""
 
-    def __init__(self, registry: Registry, opened: Callable[[], Session]) -> None:
-        self._registry = registry
+    def __init__(self, opened: Callable[[], Session]) -> None:
         self._opened = opened
         self._name = uuid4().hex
 
+    @property
+    def _registry(self) -> Registry:
+        return self._opened().registry
+
     def _now_us(self) -> int:
         """Hub time; by this process's clock if the store has not said yet what time it is."""
-        return self._opened().clock.now_us() or time.time_ns() // 1000
+        clock = self._opened().clock
+        return clock.now_us() or clock.wall_us()
 
     async def _apply(self, command: store.Command) -> store.Outcome:
         session = self._opened()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from durable_core.backend import Backend
 from durable_core.definitions.registry import Registry
-from durable_core.runtime.clock import HubClock
+from durable_core.runtime.clock import Clock
 from durable_core.runtime.committer import Committer
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.reads import Reader
@@ -17,21 +17,19 @@ from durable_core.runtime.waiters import Waiters
 if TYPE_CHECKING:
     from durable_core.runtime.worker import Worker
 
-_POLL_S = 1.0
-
 
 class Session:
     """``worker`` None: this process only submits and asks. ``draining``: nothing new is begun any more."""
 
-    def __init__(self, backend: Backend, registry: Registry, options: WorkerOptions) -> None:
+    def __init__(self, backend: Backend, registry: Registry, options: WorkerOptions, clock: Clock) -> None:
         self.backend = backend
         self.registry = registry
         self.options = options
         self.process = os.getpid()
         self.worker: Worker | None = None
         self.draining = False
-        self.clock = HubClock()
-        self.committer = Committer(backend)
+        self.clock = clock
+        self.committer = Committer(backend, clock)
         self.reader = Reader(backend)
         self.waiters = Waiters()
         self._tasks = [asyncio.create_task(watch(), name="durable-core wake-ups") for watch in (self._listen, self._poll)]
@@ -44,7 +42,7 @@ class Session:
     async def _poll(self) -> None:
         """For those who wait, if hints get lost."""
         while True:
-            await asyncio.sleep(_POLL_S)
+            await self.clock.sleep(self.options.poll_s)
             self.waiters.recheck()
 
     def wake(self) -> None:

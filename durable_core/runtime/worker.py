@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from uuid import uuid4
 
 from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Claim, ClaimedTurn, Heartbeat, Selectors
@@ -75,6 +74,11 @@ class Worker:
             self._wake.set()
 
     @property
+    def in_turns(self) -> bool:
+        """Whether an instance in hand is being loaded, runs a turn, or waits for one."""
+        return self.turns.any_busy or self.entities.any_busy
+
+    @property
     def _room(self) -> int:
         return min(self.turns.room, self.entities.room)
 
@@ -116,7 +120,7 @@ class Worker:
                 return await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
             except StoreError as error:  # the outcome is unknown: the same claim id asks for the same items again
                 _logger.warning("claiming failed: %s; trying again", error)
-                await asyncio.sleep(pause_s)
+                await self._session.clock.sleep(pause_s)
                 pause_s = min(pause_s * 2, 2.0)
 
     def _take(self, claim: Claim) -> None:
@@ -130,7 +134,7 @@ class Worker:
         seconds = self._session.options.poll_s
         if next_due_us is not None:
             seconds = min(seconds, max(0.0, (next_due_us - self._session.clock.now_us()) / 1e6))
-        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        timer = self._session.clock.call_later(seconds, self._wake.set)
         await self._wake.wait()
         timer.cancel()
 
@@ -142,15 +146,16 @@ class Worker:
         return beat
 
     async def _beat_for_ever(self) -> None:
-        options, last = self._session.options, time.monotonic()
+        options, clock = self._session.options, self._session.clock
+        last = clock.time()
         while True:
-            await asyncio.sleep(options.heartbeat_s)
+            await clock.sleep(options.heartbeat_s)
             try:
                 beat = await self._beat()
             except StoreError as error:
-                _logger.warning("heartbeat failed: %s (the last one succeeded %.0f s ago)", error, time.monotonic() - last)
+                _logger.warning("heartbeat failed: %s (the last one succeeded %.0f s ago)", error, clock.time() - last)
                 continue
-            last = time.monotonic()
+            last = clock.time()
             for task in beat.cancelled:
                 self.turns.activities.cancel(task)
             if not beat.alive:

@@ -6,7 +6,6 @@ the machine right, or, if the order of commands must change, keep the old order 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,20 +16,16 @@ from durable_core.actions import Ending
 from durable_core.errors import FailureDetails
 from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, Event, ExecutionCompleted, ExecutionFailed
 from durable_core.replay.machine import Execution
+from durable_core.testing import replay_history
+from durable_core.testing.histories import replay
 from tests.golden.files import HISTORIES, Golden
 from tests.golden.record import record_all
 
 FILES = sorted(HISTORIES.glob("*/*.json"))
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def replayed(golden: Golden, events: Sequence[Event]) -> Execution:
-    registry = golden.load_engine()._registry
-    orchestrator = registry.orchestrators[golden.orchestrator]
-    execution = Execution(orchestrator, registry, golden.instance_id, golden.execution_id, python=PYTHON)
-    for _ in execution.replay(events):
-        assert execution.problem is None, execution.problem
-    return execution
+    return replay(golden.load_engine(), golden.instance_id, golden.execution_id, events)
 
 
 def comparable(ending: Event | Ending | None) -> Event | Ending | None:
@@ -63,6 +58,7 @@ def test_a_recorded_history_replays_to_its_end(file: Path) -> None:
     assert execution.history_length == len(golden.events)
     assert execution.take_turn().events == ()
     execution.close()
+    replay_history(golden.load_engine(), file.read_bytes())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
