@@ -41,8 +41,8 @@ matrix: venv ## the core's tests on every Python here, with several hash seeds
 demo: venv ## a fan-out that survives being killed (FRESH=1 forgets the last run)
 	$(PY) -m examples.index_stdlib
 
-examples: venv ## run every example
-	$(PYTEST) tests/examples
+examples: venv ## run every example, beside what it must give (URLS="…" for other stores)
+	$(PY) -m examples $(URLS)
 
 bench: venv ## the benchmarks, against the floor
 	$(PY) -m benchmarks compare hello5 2000
