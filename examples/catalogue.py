@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 __all__ = ["EXAMPLES", "Example", "load"]
@@ -34,9 +34,9 @@ class Example(Protocol):
     """``main`` runs it on a store and gives its result; ``without_engine`` computes what that must be, by calling the activities as the
     functions that they are. Some take a size."""
 
-    def main(self, url: str, **size: int) -> Awaitable[Any]: ...
+    def main(self, url: str, **size: int) -> Coroutine[Any, Any, Any]: ...
 
-    def without_engine(self, **size: int) -> Awaitable[Any]: ...
+    def without_engine(self, **size: int) -> Coroutine[Any, Any, Any]: ...
 
 
 def load(name: str) -> Example:

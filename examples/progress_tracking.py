@@ -26,9 +26,14 @@ class ItemResult:
     length: int
 
 
+async def measure(item: str) -> int:
+    """What takes its time."""
+    return len(item)
+
+
 @engine.activity
 async def process_item(item: str) -> ItemResult:
-    return ItemResult(item, len(item))
+    return ItemResult(item, await measure(item))
 
 
 @engine.entity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ from attrs import frozen
 from durable_core import DurableEngine
 from durable_core.codec import decode_events, encode_event
 from durable_core.events import Event
+from durable_core.replay.machine import Execution
 
 PROJECT = Path(__file__).resolve().parents[2]
 HISTORIES = Path(__file__).parent / "histories"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @frozen
@@ -34,6 +37,15 @@ class Golden:
         engine = getattr(importlib.import_module(module), attribute)
         assert isinstance(engine, DurableEngine)
         return engine
+
+    def replayed(self, events: Sequence[Event] | None = None) -> Execution:
+        """All of the events, or these, on this Python. To be closed."""
+        registry = self.load_engine()._registry
+        orchestrator = registry.orchestrators[self.orchestrator]
+        execution = Execution(orchestrator, registry, self.instance_id, self.execution_id, python=PYTHON)
+        for _ in execution.replay(self.events if events is None else events):
+            assert execution.problem is None, execution.problem
+        return execution
 
     def write(self, path: Path) -> None:
         lines = ",\n  ".join(_without_places(encode_event(event).decode()) for event in self.events)
