@@ -19,7 +19,7 @@ from uvicorn import Config, Server
 from examples.parallel_work_items import process_work_item
 from examples.rest_controller.app import create_app
 
-__all__ = ["WORKER", "Answers", "main", "without_engine"]
+__all__ = ["WORKER", "Answers", "WorkerEndedError", "main", "without_engine"]
 
 WORKER = sys.executable, "-m", "examples.rest_controller.worker"
 COUNT = 10
@@ -36,6 +36,10 @@ class Answers:
     output: list[int]
 
 
+class WorkerEndedError(Exception):
+    """The worker is gone before the work was done. Started again, it goes on."""
+
+
 async def main(url: str, worker: Sequence[str] = WORKER) -> Answers:
     """``worker`` is the command that works; the URL is added."""
     if url.startswith("memory:"):
@@ -48,7 +52,7 @@ async def main(url: str, worker: Sequence[str] = WORKER) -> Answers:
         await asyncio.wait([talking, dying], return_when=asyncio.FIRST_COMPLETED)
         if not talking.done():
             talking.cancel()
-            raise RuntimeError(f"the worker ended with status {process.returncode}")
+            raise WorkerEndedError(f"the worker ended with status {process.returncode}")
         return talking.result()
 
 
