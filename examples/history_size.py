@@ -8,7 +8,6 @@ much it does in one batch asks ``ctx.continue_as_new_suggested``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from attrs import evolve, frozen
 
@@ -37,7 +36,7 @@ async def process(item: int) -> int:
 
 
 async def next_batch(ctx: OrchestrationContext, work: Work) -> Work:
-    items: Sequence[int] = range(work.done, min(work.done + work.batch_size, work.count))
+    items = range(work.done, min(work.done + work.batch_size, work.count))
     values = await asyncio.gather(*(ctx.call_activity(process, item) for item in items))
     return evolve(work, done=work.done + len(items), total=work.total + sum(values))
 
