@@ -21,7 +21,7 @@ from examples.rest_controller.app import create_app
 
 __all__ = ["WORKER", "Answers", "WorkerEndedError", "main", "without_engine"]
 
-WORKER = sys.executable, "-m", "examples.rest_controller.worker"
+WORKER = sys.executable, "-m", "examples.rest_controller.worker", "--child"
 COUNT = 10
 POLL_S = 0.05
 

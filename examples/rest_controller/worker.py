@@ -1,11 +1,9 @@
-"""The process that works: ``python -m examples.rest_controller.worker URL``, until it is interrupted or its standard input ends.
-
-The second is for a parent that starts it with a pipe: however the parent ends, its worker ends too.
-"""
+"""The process that works: ``python -m examples.rest_controller.worker [--child] URL``, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 from examples.parallel_work_items import engine
@@ -13,12 +11,16 @@ from examples.parallel_work_items import engine
 __all__ = ["work"]
 
 
-async def work(url: str) -> None:
+async def work(url: str, *, child: bool = False) -> None:
+    """A ``child`` also ends when its standard input does: a pipe from its parent, which it must not outlive."""
     ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
+    if child:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)
     async with engine.open(url):
         await ended.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1]))
+    *options, url = sys.argv[1:]
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(work(url, child="--child" in options))

@@ -66,7 +66,7 @@ async def run_with_worker(given: argparse.Namespace) -> int:
 async def work(given: argparse.Namespace) -> int:
     from examples.rest_controller.worker import work
 
-    await work(given.url)
+    await work(given.url, child=True)
     return 0
 
 

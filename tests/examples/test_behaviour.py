@@ -6,8 +6,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +33,7 @@ from examples import (
 from examples.rest_controller.run import serving
 from tests.golden.files import Golden
 
+PROJECT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 30
 
 
@@ -267,3 +272,26 @@ def test_a_request_that_is_sent_again_starts_nothing_new(url: str) -> None:
                 assert (await client.post("/start", content=body)).status_code == 400
 
     run(main())
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM], ids=lambda which: which.name)
+def test_a_worker_works_until_it_is_told_to_end(file_url: str, which: signal.Signals) -> None:
+    command = [sys.executable, "-W", "error", "-m", "examples.rest_controller.worker", file_url]
+    worker = subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    async def main() -> None:
+        async with serving(file_url, works=False) as client:
+            id = (await client.post("/start", json=2)).json()["instanceId"]
+
+            async def ended() -> bool:
+                return bool((await client.get(f"/status/{id}")).json()["output"])
+
+            await until(ended)
+
+    try:
+        run(main())
+        worker.send_signal(which)
+        _, said = worker.communicate(timeout=DEADLINE_S)
+    finally:
+        worker.kill()
+    assert (worker.returncode, said) == (0, "")
