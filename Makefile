@@ -8,10 +8,10 @@ URL = $(if $(filter sqlite,$(BACKEND)),sqlite:///:temp:,$(BACKEND)://)
 BACKEND ?= sqlite
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance crash clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance crash crash-examples clean
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
 
 venv:
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev
@@ -41,8 +41,8 @@ matrix: venv ## the core's tests on every Python here, with several hash seeds
 demo: venv ## a fan-out that survives being killed (FRESH=1 forgets the last run)
 	$(PY) -m examples.index_stdlib
 
-examples: venv ## run every example
-	$(PYTEST) tests/examples
+examples: venv ## run every example, beside what it must give (URLS="…" for other stores)
+	$(PY) -m examples $(URLS)
 
 bench: venv ## the benchmarks, against the floor
 	$(PY) -m benchmarks compare hello5 2000
@@ -55,6 +55,9 @@ conformance: venv ## the full conformance suite (BACKEND=sqlite or memory)
 
 crash: venv ## the long crash test: 300 kills
 	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0
+
+crash-examples: venv ## every example, killed before and after each of its commits
+	DURABLE_POINTS=all $(PYTEST) tests/crash/test_examples.py
 
 clean: ## remove what was made
 	rm -rf .venv .venv-* .venv.lock .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist

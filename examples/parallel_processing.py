@@ -2,7 +2,7 @@
 
     python -m examples.parallel_processing [URL]
 
-Without a URL the store is ``orders.db`` in the working directory.
+Without a URL the store is ``orders.db`` in the working directory. ``parallel_work_items.py`` is the same with what a real program has.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ engine = DurableEngine("sqlite:///orders.db")
 
 
 @engine.activity
-async def process_item(item: int) -> int:
+async def process_item(item: int) -> int:  # does the work: I/O is welcome here
     return item * 2
 
 
 @engine.orchestrator
 async def parallel_processing(ctx: OrchestrationContext, count: int) -> list[int]:
-    ctx.logger.info("processing %d items", count)  # silent while replaying
-    return await asyncio.gather(*(ctx.call_activity(process_item, item) for item in range(count)))
+    return await asyncio.gather(*(ctx.call_activity(process_item, i) for i in range(count)))
 
 
 async def main(url: str | None = None) -> list[int]:
     async with engine.open(url):
         handle = await engine.client.schedule_new_orchestration(parallel_processing, 10)
         return await handle.result()
+
+
+async def without_engine() -> list[int]:
+    return [await process_item(i) for i in range(10)]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 The store is asked through the client, and through its readable views for what no client sees. Then the effect log, which no
 crash of the store can take back, is held against it:
 
-* every orchestration is COMPLETED, the root's result is right, every history is dense, each command in it is answered once;
+* every orchestration is COMPLETED (or FAILED, where that is right), the result is right, every history is dense, each command in it is
+  answered once;
 * nothing is left over: tasks, messages, leases, workers;
 * every effect belongs to a task that was durable when the effect started; every completed task has had an effect;
 * a task has a second effect only if the process of the first was killed, and only after its death;
@@ -26,11 +27,13 @@ from durable_core import InstanceStatus
 from durable_core.backend import HistoryRange
 from durable_core.codec import decode_events
 from durable_core.events import (
+    CommandCancelled,
     EntityCalled,
     EntityOperationCompleted,
     EntityOperationFailed,
     Event,
     ExecutionCompleted,
+    ExecutionFailed,
     ExecutionStarted,
     SubOrchestrationCompleted,
     SubOrchestrationFailed,
@@ -57,6 +60,9 @@ ANSWERS = {
     "timer": (TimerFired,),
     "entity call": (EntityOperationCompleted, EntityOperationFailed),
 }
+
+CANCELLED_AS = {"task": "task", "child": "child", "timer": "timer", "entity call": "entity"}
+ENDS: dict[InstanceStatus, type[Event]] = {InstanceStatus.COMPLETED: ExecutionCompleted, InstanceStatus.FAILED: ExecutionFailed}
 
 
 class AuditError(AssertionError):
@@ -140,7 +146,7 @@ async def audit_round(place: Place, shape: Shape) -> Figures:
     result = next((o.output for o in orchestrations if o.id == ROOT), None)
     if result is None or json.loads(result) != _as_json(shape):
         problems.append(f"the result is {result}, not {_as_json(shape)}")
-    return _audit(place, orchestrations, problems)
+    return audit(place, orchestrations, problems)
 
 
 async def audit_errands(place: Place, count: int, *, paused: bool = False) -> Figures:
@@ -156,7 +162,7 @@ async def audit_errands(place: Place, count: int, *, paused: bool = False) -> Fi
     wanted = {f"errand{n}" for n in range(count)}
     if ids != wanted:
         problems.append(f"{len(ids ^ wanted)} orchestrations are missing or too many, for instance {sorted(ids ^ wanted)[:3]}")
-    return _audit(place, orchestrations, problems, paused=paused)
+    return audit(place, orchestrations, problems, paused=paused)
 
 
 def _as_json(shape: Shape) -> object:
@@ -164,10 +170,13 @@ def _as_json(shape: Shape) -> object:
     return {name: getattr(outcome, name) for name in ("children", "reduced", "generations", "flaky", "go", "tally")}
 
 
-def _audit(place: Place, orchestrations: list[Orchestration], problems: list[str], *, paused: bool = False) -> Figures:
+def audit(
+    place: Place, orchestrations: list[Orchestration], problems: list[str], *, paused: bool = False, may_fail: bool = False
+) -> Figures:
+    """Everything that does not depend on what was run; ``problems`` are those that are known. Raises ``AuditError``."""
     effects = read_effects(place.log)
     for orchestration in orchestrations:
-        problems += (f"{orchestration.id}: {problem}" for problem in audit_history(orchestration))
+        problems += (f"{orchestration.id}: {problem}" for problem in audit_history(orchestration, may_fail=may_fail))
     problems += audit_leftovers(place.store)
     problems += audit_effects(orchestrations, effects, None if paused else place.deaths)
     problems += audit_errors(place.errors())
@@ -195,9 +204,9 @@ def audit_promises(store: Path, child: Child) -> bool:
 # ── the store ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def audit_history(orchestration: Orchestration) -> Iterator[str]:
-    """One start, one end, no hole, no duplicate; every command answered once, after it was given."""
-    if orchestration.status is not InstanceStatus.COMPLETED:
+def audit_history(orchestration: Orchestration, *, may_fail: bool = False) -> Iterator[str]:
+    """One start, one end, no hole, no duplicate; every command answered once, after it was given, or given up."""
+    if orchestration.status not in ENDS or (orchestration.status is not InstanceStatus.COMPLETED and not may_fail):
         yield f"it is {orchestration.status}"
     number = 0
     for first, count, row in orchestration.rows:
@@ -207,9 +216,10 @@ def audit_history(orchestration: Orchestration) -> Iterator[str]:
     if number != orchestration.length:
         yield f"its record says {orchestration.length} events, its rows hold {number}"
     events = orchestration.events
-    if not events or not isinstance(events[0], ExecutionStarted) or not isinstance(events[-1], ExecutionCompleted):
+    end = ENDS.get(orchestration.status, ExecutionCompleted)
+    if not events or not isinstance(events[0], ExecutionStarted) or not isinstance(events[-1], end):
         yield "its history does not go from a start to an end"
-    elif sum(isinstance(event, ExecutionStarted | ExecutionCompleted) for event in events) != 2:
+    elif sum(isinstance(event, ExecutionStarted | ExecutionCompleted | ExecutionFailed) for event in events) != 2:
         yield "it starts or ends in the middle of its history"
     elif isinstance(events[-1], ExecutionCompleted) and events[-1].result != orchestration.output:
         yield f"its history says {events[-1].result}, its record {orchestration.output}"
@@ -235,7 +245,9 @@ def _audit_commands(events: list[Event], kind: str) -> Iterator[str]:
             if number not in outstanding:
                 yield f"{kind} {number} was answered without being open"
             outstanding.discard(number)
-    if outstanding:
+        elif isinstance(event, CommandCancelled) and event.kind == CANCELLED_AS[kind]:
+            outstanding.discard(number)
+    if outstanding and not isinstance(events[-1], ExecutionFailed):  # a failure may leave others on their way
         yield f"{kind} {sorted(outstanding)} was never answered"
     # Entity calls share their numbers with signals and events that are sent.
     wanted = sorted(set(given)) if kind == "entity call" else list(range(1, len(given) + 1))

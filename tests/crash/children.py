@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, field
 
 PROJECT = Path(__file__).resolve().parents[2]
+PROGRAM = "tests.crash.program"
 KILLS = int(os.environ.get("DURABLE_KILLS") or 12)
 LONG = KILLS >= 100
 """Whether this is the long run: every point, more of everything."""
@@ -63,8 +64,8 @@ class Place:
     def log(self) -> Path:
         return self.folder / "effects"
 
-    def start(self, mode: str, *more: str, wrapper: tuple[str, ...] = ()) -> Child:
-        child = Child(self, mode, *more, number=len(self.children) + 1, wrapper=wrapper)
+    def start(self, mode: str, *more: str, program: str = PROGRAM, wrapper: tuple[str, ...] = ()) -> Child:
+        child = Child(self, program, mode, *more, number=len(self.children) + 1, wrapper=wrapper)
         self.children.append(child)
         return child
 
@@ -98,9 +99,9 @@ class Place:
 
 
 class Child:
-    """A running process of the program. ``wrapper`` is a command that runs it, as strace does."""
+    """A running process of a program. ``wrapper`` is a command that runs it, as strace does."""
 
-    def __init__(self, place: Place, mode: str, *more: str, number: int, wrapper: tuple[str, ...] = ()) -> None:
+    def __init__(self, place: Place, program: str, mode: str, *more: str, number: int, wrapper: tuple[str, ...] = ()) -> None:
         self._place = place
         self._wrapped = bool(wrapper)
         self._out = place.folder / f"{number}.out"
@@ -108,7 +109,7 @@ class Child:
         self._reports: list[tuple[str, float]] = []
         self._news = threading.Condition()
         reading, writing = os.pipe()
-        command = [*wrapper, sys.executable, "-m", "tests.crash.program", mode]
+        command = [*wrapper, sys.executable, "-m", program, mode]
         command += ["--url", place.url, "--log", str(place.log), "--report", str(writing), *more]
         self.started = time.time()
         with self._out.open("w") as out, self._err.open("w") as err:

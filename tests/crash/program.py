@@ -4,13 +4,8 @@
     work     works from when the file --gate exists until the file --stop does
     submit   starts --count errands and prints their results; without a worker of its own
 
-Each activity appends a line to the *effect log* (``--log``) at the moment when it starts to do its effect: a file outside the
-store, which no crash of the store can take back. It says whether, at that moment, the task was durable: asked on a connection of its own.
-
-For the tests' eyes there are also *reports* (``--report`` is an open descriptor): ``process`` with its id, ``open`` before the engine is
-opened, ``ready`` when it is, ``commit`` when a commit has become durable, ``effect`` when an effect starts, ``scheduled`` and ``result``
-when the client has been told so. And ``--point before:7`` kills the process just before its seventh commit, ``after:7`` just after it,
-when nobody has got the reply.
+Each activity writes to the *effect log* (``--log``) when it starts to do its effect; for the tests' eyes there are also *reports*
+(``--report`` is an open descriptor). Both are the journal's (``journal.py``). ``--point before:7`` kills the process (``failpoints.py``).
 """
 
 from __future__ import annotations
@@ -21,9 +16,7 @@ import json
 import logging
 import os
 import signal
-import sqlite3
 import sys
-import threading
 import time
 import zlib
 from datetime import timedelta
@@ -43,9 +36,8 @@ from durable_core import (
     entity,
     orchestrator,
 )
-from durable_sqlite.commit import Committer
-from durable_sqlite.connection import scalar
-from durable_sqlite.steps import Steps
+from tests.crash.failpoints import Commits, watch_commits
+from tests.crash.journal import Journal
 
 ROOT = "root"
 FAILURES = 2
@@ -55,71 +47,7 @@ BONUS = 1_000
 GO = 7
 
 
-# ── what leaves the process ───────────────────────────────────────────────────────────────────────────────────
-
-
-class Journal:
-    """The effect log and the reports; open in a worker's process."""
-
-    def __init__(self) -> None:
-        self._log = -1
-        self._report = -1
-        self._store: Path | None = None
-        self._connections = threading.local()
-
-    def open(self, log: Path, store: Path | None, report: int) -> None:
-        """``store``: ask it at each effect whether the task is durable."""
-        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        self._store = store
-        self._report = report
-
-    def effect(self, ctx: ActivityContext, label: str) -> None:
-        """One write, hence one line whoever else is writing."""
-        durable = None if self._store is None else self._is_durable(ctx.task_id)
-        line = {"instance": ctx.instance_id, "task": ctx.task_id, "label": label, "pid": os.getpid(), "at": time.time(), "durable": durable}
-        os.write(self._log, json.dumps(line).encode() + b"\n")
-        self.report("effect")
-
-    def report(self, what: str, value: float | None = None) -> None:
-        """``value`` is the time unless it is given."""
-        if self._report >= 0:
-            os.write(self._report, f"{what} {time.time() if value is None else value}\n".encode())
-
-    def _is_durable(self, task: str) -> bool:
-        connection: sqlite3.Connection | None = getattr(self._connections, "reading", None)
-        if connection is None:
-            assert self._store is not None
-            connection = self._connections.reading = sqlite3.connect(f"{self._store.as_uri()}?mode=ro", uri=True)
-        return connection.execute("SELECT 1 FROM tasks WHERE id = ?", (task,)).fetchone() is not None
-
-
 journal = Journal()
-synchronous: set[int] = set()
-"""SQLite's setting at the commits so far; 2 is FULL."""
-
-
-def watch_commits(point: str | None) -> None:
-    """Report each durable commit, and die at the one that ``point`` names."""
-    where, _, number = (point or "nowhere:0").partition(":")
-    original = Committer._commit
-    count = 0
-
-    def commit(self: Committer, connection: sqlite3.Connection, steps: Steps) -> None:
-        nonlocal count
-        if not steps.wrote:
-            original(self, connection, steps)
-            return
-        count += 1
-        synchronous.add(scalar(connection, "PRAGMA synchronous"))
-        here = count == int(number)
-        if here and where == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        original(self, connection, steps)
-        journal.report("commit")
-        if here and where == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    Committer._commit = commit  # type: ignore[method-assign]
 
 
 # ── the orchestration of the kills ────────────────────────────────────────────────────────────────────────────
@@ -375,7 +303,7 @@ async def submit(engine: DurableEngine, given: argparse.Namespace) -> dict[str, 
 MODES = {"run": run, "work": work, "submit": submit}
 
 
-async def main(given: argparse.Namespace) -> int:
+async def main(given: argparse.Namespace, commits: Commits) -> int:
     engine = new_engine(**json.loads(given.options))
     journal.report("process", os.getpid())
     if given.gate is not None:
@@ -386,14 +314,13 @@ async def main(given: argparse.Namespace) -> int:
         async with engine.open(given.url, worker=given.mode != "submit"):
             journal.report("ready")
             answer = await MODES[given.mode](engine, given)
-            commits: int = engine.backend.commits  # type: ignore[attr-defined]
     except asyncio.CancelledError:
         sys.stdout.write('{"ended": "by a signal"}\n')
         return 0
     except InstanceNotFoundError as error:
         sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
         return 3
-    sys.stdout.write(json.dumps({**answer, "commits": commits, "synchronous": sorted(synchronous)}) + "\n")
+    sys.stdout.write(json.dumps({**answer, "commits": commits.count, "synchronous": sorted(commits.synchronous)}) + "\n")
     return 0
 
 
@@ -420,5 +347,4 @@ if __name__ == "__main__":
     given = arguments()
     _errand_s = given.errand_s
     journal.open(given.log, given.check_durable, given.report)
-    watch_commits(given.point)
-    sys.exit(asyncio.run(main(given)))
+    sys.exit(asyncio.run(main(given, watch_commits(given.point, journal))))

@@ -14,6 +14,8 @@ from attrs import frozen
 from durable_core import DurableEngine
 from durable_core.codec import decode_events, encode_event
 from durable_core.events import Event
+from durable_core.replay.machine import Execution
+from durable_core.testing.histories import replay
 
 PROJECT = Path(__file__).resolve().parents[2]
 HISTORIES = Path(__file__).parent / "histories"
@@ -34,6 +36,10 @@ class Golden:
         engine = getattr(importlib.import_module(module), attribute)
         assert isinstance(engine, DurableEngine)
         return engine
+
+    def replayed(self, events: Sequence[Event] | None = None) -> Execution:
+        """All of the events, or these, on this Python. To be closed."""
+        return replay(self.load_engine(), self.instance_id, self.execution_id, self.events if events is None else events)
 
     def write(self, path: Path) -> None:
         lines = ",\n  ".join(_without_places(encode_event(event).decode()) for event in self.events)

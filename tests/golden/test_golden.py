@@ -15,17 +15,11 @@ from msgspec.structs import replace
 from durable_core.actions import Ending
 from durable_core.errors import FailureDetails
 from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, Event, ExecutionCompleted, ExecutionFailed
-from durable_core.replay.machine import Execution
 from durable_core.testing import replay_history
-from durable_core.testing.histories import replay
 from tests.golden.files import HISTORIES, Golden
 from tests.golden.record import record_all
 
 FILES = sorted(HISTORIES.glob("*/*.json"))
-
-
-def replayed(golden: Golden, events: Sequence[Event]) -> Execution:
-    return replay(golden.load_engine(), golden.instance_id, golden.execution_id, events)
 
 
 def comparable(ending: Event | Ending | None) -> Event | Ending | None:
@@ -53,7 +47,7 @@ def prefixes(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_a_recorded_history_replays_to_its_end(file: Path) -> None:
     golden = Golden.read(file)
-    execution = replayed(golden, golden.events)
+    execution = golden.replayed()
     assert comparable(execution.ending) == comparable(golden.events[-1])
     assert execution.history_length == len(golden.events)
     assert execution.take_turn().events == ()
@@ -65,7 +59,7 @@ def test_a_recorded_history_replays_to_its_end(file: Path) -> None:
 def test_it_replays_from_wherever_it_was_cut_off(file: Path) -> None:
     golden = Golden.read(file)
     for events in prefixes(golden.events):
-        execution = replayed(golden, events)
+        execution = golden.replayed(events)
         assert execution.ending is None
         assert execution.take_turn().events == ()
         execution.close()
@@ -83,6 +77,6 @@ def test_what_is_recorded_today_replays(tmp_path: Path) -> None:
     assert {file.name for file in recorded} >= {file.name for file in FILES if file.parent == FILES[-1].parent}
     for file in recorded:
         golden = Golden.read(file)
-        execution = replayed(golden, golden.events)
+        execution = golden.replayed()
         assert comparable(execution.ending) == comparable(golden.events[-1])
         execution.close()

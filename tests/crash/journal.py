@@ -1,0 +1,56 @@
+"""What leaves a process that will be killed.
+
+The *effect log* gets a line when an activity starts to do its effect: a file outside the store, which no crash of the store can take back.
+It says whether, at that moment, the task was durable: asked on a connection of its own.
+
+*Reports* go to an open descriptor: ``process`` with its id, ``open`` before the engine is opened, ``ready`` when it is, ``commit`` when a
+commit has become durable, ``effect`` when an effect starts, ``scheduled`` and ``result`` when the client has been told so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+from durable_core import ActivityContext
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Silent until it is opened."""
+
+    def __init__(self) -> None:
+        self._log = -1
+        self._report = -1
+        self._store: Path | None = None
+        self._connections = threading.local()
+
+    def open(self, log: Path, store: Path | None, report: int) -> None:
+        """``store``: ask it at each effect whether the task is durable."""
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self._store = store
+        self._report = report
+
+    def effect(self, ctx: ActivityContext, label: str) -> None:
+        """One write, hence one line whoever else is writing."""
+        durable = None if self._store is None else self._is_durable(ctx.task_id)
+        line = {"instance": ctx.instance_id, "task": ctx.task_id, "label": label, "pid": os.getpid(), "at": time.time(), "durable": durable}
+        os.write(self._log, json.dumps(line).encode() + b"\n")
+        self.report("effect")
+
+    def report(self, what: str, value: float | None = None) -> None:
+        """``value`` is the time unless it is given."""
+        if self._report >= 0:
+            os.write(self._report, f"{what} {time.time() if value is None else value}\n".encode())
+
+    def _is_durable(self, task: str) -> bool:
+        connection: sqlite3.Connection | None = getattr(self._connections, "reading", None)
+        if connection is None:
+            assert self._store is not None
+            connection = self._connections.reading = sqlite3.connect(f"{self._store.as_uri()}?mode=ro", uri=True)
+        return connection.execute("SELECT 1 FROM tasks WHERE id = ?", (task,)).fetchone() is not None
