@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
@@ -28,6 +29,8 @@ O = TypeVar("O")  # noqa: E741
 E = TypeVar("E")
 Ts = TypeVarTuple("Ts")
 
+_logger = logging.getLogger("durable_core.engine")
+
 
 class StartOptions(TypedDict, total=False):
     """Of ``schedule_new_orchestration``."""
@@ -48,7 +51,7 @@ class OrchestrationHandle(Generic[O]):
 
     async def result(self, timeout: timedelta | None = None) -> O:
         """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``,
-        ``InstanceNotFoundError``."""
+        ``InstanceNotFoundError``. Without a ``timeout`` an instance that cannot get on (parked, say) is waited for until a person acts."""
         end = await self._client._wait(self.id, timeout, ENDED, told=True)
         if end.status is InstanceStatus.COMPLETED:
             return self._decode(end.output.decode() if end.output is not None else None)  # type: ignore[no-any-return]
@@ -190,25 +193,38 @@ class DurableClient:
         return read_record(await self._wait(instance_id, timeout, started), self._registry)
 
     async def wait_for_completion(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
-        """Wait until the instance has ended, in any process. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
+        """Wait until the instance has ended, in any process. Raises ``TimeoutError`` (which tells of the instance's problem, if it has one),
+        ``InstanceNotFoundError`` (also if it is purged meanwhile)."""
         return read_record(await self._wait(instance_id, timeout, ENDED), self._registry)
 
     async def _wait(self, instance_id: str, timeout: timedelta | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
         """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
-        at all: the ``RecordUpdate`` of its last commit says status, output and failure."""
+        at all: the ``RecordUpdate`` of its last commit says status, output and failure.
+
+        A problem is warned of, and waited through: a person may put it right.
+        """
         self._check_open()
-        async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
-            while True:
-                with self._session.waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
-                    if not (told and self._session.waiters.watched_here(instance_id)):
-                        record = await self._read(instance_id)
-                        if record is None:
-                            raise _not_found(instance_id)
-                        if record.status in wanted:
-                            return record
-                    update = await change
-                    if told and update is not None:
-                        return update
+        waiters, problem = self._session.waiters, None
+        look = not (told and waiters.watched_here(instance_id))
+        try:
+            async with asyncio.timeout(timeout.total_seconds() if timeout is not None else None):
+                while True:
+                    with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
+                        if look:
+                            record = await self._read(instance_id)
+                            if record is None:
+                                raise _not_found(instance_id)
+                            if record.status in wanted:
+                                return record
+                            if record.problem not in (None, problem):
+                                problem = record.problem
+                                _logger.warning("%r is waited for and does not get on: %s", instance_id, problem)
+                        update = await change
+                        if told and update is not None:
+                            return update
+                        look = True
+        except TimeoutError:
+            raise TimeoutError(_in_vain(instance_id, wanted, timeout, problem)) from None
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -263,6 +279,12 @@ class DurableClient:
 
 def _not_found(instance_id: str) -> InstanceNotFoundError:
     return InstanceNotFoundError(instance_id, f"there is no instance {instance_id!r} (never started, or purged)")
+
+
+def _in_vain(instance_id: str, wanted: frozenset[InstanceStatus], timeout: timedelta | None, problem: str | None) -> str:
+    seconds = timeout.total_seconds() if timeout is not None else 0
+    text = f"instance {instance_id!r} did not {'end' if wanted is ENDED else 'start'} within {seconds:g} s"
+    return text if problem is None else f"{text}; it does not get on: {problem}"
 
 
 def _us(moment: datetime | None) -> int | None:

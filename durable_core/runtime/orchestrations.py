@@ -19,6 +19,7 @@ from durable_core.actions import Turn
 from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome
 from durable_core.codec import decode_event, decode_events
 from durable_core.errors import NotRegisteredError
+from durable_core.ids import task_key
 from durable_core.replay.machine import LOGIC_VERSION, Execution
 from durable_core.runtime.activities import ActivityRunner
 from durable_core.runtime.commits import TurnTranslator, termination
@@ -165,7 +166,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             self.background(self._terminate(live, Turn((ending,), ending=ending)))
 
     async def _terminate(self, live: LiveOrchestration, turn: Turn) -> None:
-        """The children are told in the same commit, and the parent too."""
+        """The children are told in the same commit, and the parent too. Activities are cancelled by name: a worker that runs one is told."""
         assert isinstance(turn.ending, ev.ExecutionTerminated)
         reader, children = self.session.reader, list[store.Message]()
         try:
@@ -177,12 +178,28 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             if turn.ending.recursive:
                 async for child in reader.records(store.InstanceFilter(_NOT_ENDED, parent=live.instance)):
                     children.append(termination(child.instance, f"{live.execution}>terminate:{child.execution}", live.instance))
+            outstanding = await self._outstanding(live)
             if not live.dead:
-                fields = TurnTranslator(live, started, self.activities.reserve).translate(turn)
+                fields = TurnTranslator(live, started, lambda _name: False).translate(turn)
                 fields["messages"] = (*fields.get("messages", ()), *children)
+                scheduled = (task.id for task in fields.get("tasks", ()))
+                fields["cancel_tasks"] = (*fields.get("cancel_tasks", ()), *outstanding, *scheduled)
                 self.submit(live, hold=False, **fields)
         except Exception as error:
             self.give_up(live, error)
+
+    async def _outstanding(self, live: LiveOrchestration) -> list[str]:
+        """The activities that the history has no answer to."""
+        unanswered: dict[int, None] = {}
+        async for row in self.session.reader.history(live.instance, live.execution):
+            for event in decode_events(row):
+                if isinstance(event, ev.TaskScheduled):
+                    unanswered[event.id] = None
+                elif isinstance(event, ev.TaskCompleted | ev.TaskFailed) or (
+                    isinstance(event, ev.CommandCancelled) and event.kind == "task"
+                ):
+                    unanswered.pop(event.id, None)
+        return [task_key(live.execution, id) for id in unanswered]
 
     # ── outcomes ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from durable_core.backend import ENDED, RecordUpdate
 
 _POLL_S = 1.0
+_POLLS_PER_LOOK = 5
 
 
 class Waiters:
     """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again
-    at every hint, and every second if hints get lost."""
+    at every hint, and every second if hints get lost. Those in hand too, but less often: another process may have taken, replaced or purged
+    one that this worker merely keeps in its cache."""
 
     def __init__(self) -> None:
         self.watched_here: Callable[[str], bool] = lambda _id: False
         self._waiting: dict[str, dict[asyncio.Future[RecordUpdate | None], bool]] = {}
         self._poll: asyncio.TimerHandle | None = None
+        self._polls = 0
 
     @contextmanager
     def next_change(self, instance_id: str, *, end_only: bool) -> Iterator[asyncio.Future[RecordUpdate | None]]:
@@ -53,7 +56,16 @@ class Waiters:
 
     def _poll_again(self) -> None:
         self._poll = asyncio.get_running_loop().call_later(_POLL_S, self._poll_again) if self._waiting else None
-        self.recheck()
+        self._polls += 1
+        if self._polls % _POLLS_PER_LOOK == 0:
+            self.look_again()
+        else:
+            self.recheck()
+
+    def look_again(self) -> None:
+        """Whoever has them in hand."""
+        for instance_id in self._waiting:
+            self._tell(instance_id, None, ended=True)
 
     def close(self) -> None:
         if self._poll is not None:

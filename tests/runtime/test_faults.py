@@ -19,7 +19,6 @@ from durable_core import (
     OrchestrationContext,
     OrchestrationFailedError,
     StoreUnavailableError,
-    WorkerOptions,
     activity,
     orchestrator,
 )
@@ -28,21 +27,7 @@ from durable_core.events import TaskCompleted, TaskScheduled
 from durable_core.runtime.guard import TurnGuard
 from durable_core.testing.memory import MemoryBackend
 from tests.runtime import module_activities
-
-SECOND = timedelta(seconds=1)
-
-
-async def until(condition, seconds: float = 20) -> Any:
-    async with asyncio.timeout(seconds):
-        while not (found := await condition()):
-            await asyncio.sleep(0.01)
-    return found
-
-
-def engine_with(*definitions: Any, **options: Any) -> DurableEngine:
-    engine = DurableEngine(options=WorkerOptions(**{"first_backoff_s": 0.05, "last_backoff_s": 0.2, **options}))
-    engine.register(*definitions)
-    return engine
+from tests.runtime.support import SECOND, engine_with, until
 
 
 @activity
@@ -323,16 +308,12 @@ def test_closing_lets_running_activities_end_and_saves_their_results(tmp_path, r
     async def main():
         async with engine.open(url):
             await engine.client.schedule_new_orchestration(root, instance_id="r")
-            await until(lambda: _true(len(executions) == 5))
+            await until(lambda: len(executions) == 5)
         async with engine.open(url):
             return await engine.client.get_handle(root, "r").result(20 * SECOND)
 
     assert run(main) == 10
     assert sorted(executions) == [0, 1, 2, 3, 4]
-
-
-async def _true(value: bool) -> bool:
-    return value
 
 
 def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
@@ -355,7 +336,7 @@ def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
     async def main():
         async with engine.open(url):
             await engine.client.schedule_new_orchestration(root, instance_id="r")
-            await until(lambda: _true(len(executions) == 1))
+            await until(lambda: len(executions) == 1)
             start = time.monotonic()
         closed_after = time.monotonic() - start
         async with engine.open(url):
