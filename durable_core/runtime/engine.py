@@ -25,6 +25,10 @@ from durable_core.runtime.worker import Worker
 
 D = TypeVar("D")
 
+_STORED_PER_VALUE = 4
+"""What a user's value may take in the store: it lies there within an event (escaped, so up to twice as large), and several events within a
+turn."""
+
 
 class DurableEngine:
     """Definitions, and the way to run them.
@@ -113,7 +117,7 @@ class DurableEngine:
         self._in_use = True
         try:
             await backend.open(create=True)
-            self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes
+            self._registry.max_payload_bytes = backend.capabilities.max_payload_bytes // _STORED_PER_VALUE
             self._session = session = Session(backend, self._registry, self._options)
             self._client = DurableClient(session, self._opened)
             try:

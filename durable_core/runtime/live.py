@@ -35,6 +35,13 @@ class Arrival(NamedTuple):
     event: ev.ExecutionStarted | ev.TaskCompleted | ev.TaskFailed | None = None
     lease: TaskLease | None = None
 
+    @property
+    def size(self) -> int:
+        """Roughly, in bytes."""
+        if self.message is not None:
+            return len(self.message.payload)
+        return len(self.event.result or "") if isinstance(self.event, ev.TaskCompleted) else 0
+
 
 class LiveInstance(Struct, eq=False):
     """``instance``, ``execution``, ``epoch`` and ``version`` are its fence. ``pending``: no commit of the execution has been accepted yet.

@@ -134,10 +134,13 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     def _run_turn(self, live: LiveOrchestration, machine: Execution) -> Turn:
         """What has arrived is applied in order and becomes ``in_flight``. A suspended execution takes control messages only, one that has
         ended nothing more: other messages stay in the store's inbox (for when it is resumed, or for the next generation), results go
-        there."""
-        now_us = self.session.clock.now_us()
+        there. A turn ends early when its events grow large, since they are stored as one."""
+        now_us, room = self.session.clock.now_us(), self.session.registry.max_payload_bytes // 4
         for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn)):
+            if room <= 0:
+                break
             arrival = live.queue.popleft()
+            room -= arrival.size
             message, event, lease = arrival
             if machine.ending is not None or (machine.suspended and not (message is not None and message.control)):
                 if message is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -49,7 +50,7 @@ def history_of(url: str, run: Any, policy: RetryPolicy) -> list[Any]:
 
 def delays_ms(history: list[Any]) -> list[float]:
     """From each failure to the due time of the timer that follows it, as recorded."""
-    pairs = zip(history, history[1:], strict=False)
+    pairs = itertools.pairwise(history)
     return [
         (timer.due_us - failed.at_us) / 1000
         for failed, timer in pairs
