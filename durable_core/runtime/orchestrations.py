@@ -18,7 +18,8 @@ from durable_core import events as ev
 from durable_core.actions import Turn
 from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome
 from durable_core.codec import decode_event, decode_events
-from durable_core.errors import NotRegisteredError
+from durable_core.errors import NotRegisteredError, ReplayError
+from durable_core.failures import describe
 from durable_core.ids import task_key
 from durable_core.replay.machine import LOGIC_VERSION, Execution
 from durable_core.runtime.activities import ActivityRunner
@@ -151,6 +152,17 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
                 live.in_flight.append(arrival)
                 machine.apply(decode_event(message.payload, now_us) if message is not None else _stamped(event, now_us))
         return machine.take_turn()
+
+    def give_up(self, live: LiveOrchestration, problem: BaseException | str) -> None:
+        machine = live.machine
+        if machine is not None and isinstance(problem, ReplayError) and self.session.options.on_mismatch == "fail":
+            live.busy = True
+            ending = ev.ExecutionFailed(describe(problem))
+            self.submit(
+                live, hold=False, **TurnTranslator(live, machine.started, lambda _: False).translate(Turn((ending,), ending=ending))
+            )
+        else:
+            super().give_up(live, problem)
 
     # ── termination ───────────────────────────────────────────────────────────────────────────────────────────
 

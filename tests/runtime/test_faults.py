@@ -16,9 +16,12 @@ import pytest
 from durable_core import (
     DurableEngine,
     InstanceStatus,
+    NonDeterminismError,
     OrchestrationContext,
     OrchestrationFailedError,
+    OrchestrationStuckError,
     StoreUnavailableError,
+    TaskFailedError,
     activity,
     orchestrator,
 )
@@ -82,6 +85,46 @@ def test_changed_code_is_told_of_and_the_old_code_repairs_it(tmp_path, run, capl
 
 async def _has(engine: DurableEngine, instance_id: str, kind: type) -> bool:
     return any(isinstance(event, kind) for event in await engine.client.get_history(instance_id))
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_policy_fails_what_does_not_fit(url, run, loaded):
+    """Found in a running turn (an orchestrator that is stuck), or in a replay (changed code)."""
+
+    @orchestrator(name="flow")
+    async def stuck(ctx: OrchestrationContext) -> int:
+        await ctx.call_activity(double, 4)
+        await ctx.wait_for_external_event("go")
+        await asyncio.Event().wait()
+        return 0
+
+    @orchestrator
+    async def parent(ctx: OrchestrationContext) -> bool:
+        try:
+            await ctx.call_sub_orchestrator("flow", instance_id="child")
+        except TaskFailedError as error:
+            return error.details.is_caused_by(OrchestrationStuckError if loaded else NonDeterminismError)
+        return False
+
+    first = engine_with(stuck, double, parent, on_mismatch="fail")
+    second = first if loaded else engine_with(changed, double, parent, on_mismatch="fail")
+
+    async def main():
+        async with first.open(url):
+            await first.client.schedule_new_orchestration(parent, instance_id="p")
+
+            async def waits():
+                return (state := await first.client.get_instance("child")) is not None and state.history_length == 3
+
+            await until(waits)
+        async with second.open(url):
+            await second.client.raise_event("child", "go")
+            assert await second.client.get_handle(parent, "p").result(20 * SECOND)
+            state = await second.client.get_instance("child")
+            assert state.runtime_status is InstanceStatus.FAILED
+            assert "flow" in state.failure.message
+
+    run(main)
 
 
 def test_an_orchestrator_that_waits_for_what_can_never_come_is_kept_with_its_problem(url, run):
