@@ -140,6 +140,39 @@ def test_a_running_sync_activity_sees_that_it_was_cancelled(url, run):
     assert run(main) == "gave up"
 
 
+def test_one_that_is_cancelled_as_it_starts_leaves_its_place_to_others(url, run):
+    gate = Gate()
+    gate.open.set()
+    gated = gate.activity()
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext, key: str) -> str:
+        return await ctx.call_activity(gated, key)
+
+    engine = engine_with(gated, root, max_async_activities=1)
+
+    async def main():
+        async with engine.open(url):
+            activities = engine._session.worker.turns.activities
+            start, cancelled = activities.start, []
+
+            def start_and_cancel(task, holder, *, reserved):
+                start(task, holder, reserved=reserved)
+                activities.cancel(task.id)
+                cancelled.append(task.id)
+
+            activities.start = start_and_cancel
+            first = await engine.client.schedule_new_orchestration(root, "first")
+            await until(lambda: cancelled)
+            activities.start = start
+            second = await engine.client.schedule_new_orchestration(root, "second")
+            assert await second.result(PATIENCE) == "second"
+            await engine.client.terminate(first.id)
+
+    run(main)
+    assert gate.running == ["second"]
+
+
 def test_an_activity_that_runs_in_another_worker_is_cancelled_there(tmp_path, run):
     """The heartbeat tells that worker."""
     url = f"sqlite:///{tmp_path / 'store.db'}"

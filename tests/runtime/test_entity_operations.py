@@ -136,7 +136,7 @@ def test_an_entity_may_use_the_clock_and_do_io(url, run, tmp_path):
 
     @orchestrator
     async def root(ctx: OrchestrationContext) -> list[str]:
-        return await ctx.entity(Worldly, "k").call(Worldly.write, "hello")
+        return await ctx.call_entity(EntityId("Worldly", "k"), "write", "hello")
 
     engine = engine_with(Worldly, root)
 

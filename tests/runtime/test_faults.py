@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -391,10 +393,71 @@ def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
     assert len(executions) == 2
 
 
-def test_a_hanging_thread_does_not_keep_the_process_alive(tmp_path):
-    import subprocess
-    import sys
+def test_a_loop_that_ends_around_an_open_engine_closes_it(tmp_path, run):
+    """``asyncio.run`` cancels every task when its main function is over: those of the engine too."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    program = f"""
+import asyncio
+from durable_core import DurableEngine
+engine = DurableEngine("{url}")
+started = asyncio.Event()
+@engine.activity
+async def slow(n: int) -> int:
+    started.set()
+    await asyncio.Event().wait()
+@engine.orchestrator
+async def root(ctx) -> int:
+    return await ctx.call_activity(slow, 7)
+async def serve():
+    async with engine:
+        await engine.client.schedule_new_orchestration(root, instance_id="r")
+        await asyncio.Event().wait()
+async def main():
+    serving = asyncio.create_task(serve())
+    await asyncio.wait_for(started.wait(), 20)
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=40, env={**os.environ})
 
+    @activity
+    async def slow(n: int) -> int:
+        return n
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> int:
+        return await ctx.call_activity(slow, 7)
+
+    engine = engine_with(slow, root)
+
+    async def main():
+        async with engine.open(url):
+            return await engine.client.get_handle(root, "r").result(20 * SECOND)
+
+    assert run(main) == 7
+
+
+def test_an_activity_that_raises_a_cancellation_of_its_own_fails(url, run):
+    @activity
+    async def gives_up() -> None:
+        inner = asyncio.create_task(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> None:
+        await ctx.call_activity(gives_up)
+
+    engine = engine_with(gives_up, root)
+
+    async def main():
+        async with engine.open(url):
+            with pytest.raises(OrchestrationFailedError, match="CancelledError"):
+                await (await engine.client.schedule_new_orchestration(root)).result(20 * SECOND)
+
+    run(main)
+
+
+def test_a_hanging_thread_does_not_keep_the_process_alive(tmp_path):
     program = f"""
 import asyncio, time
 from durable_core import DurableEngine, WorkerOptions
