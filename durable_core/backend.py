@@ -438,8 +438,8 @@ class Capabilities(Struct, frozen=True, gc=False):
     """Several processes may open the same store."""
     proves_death: bool
     """A killed incarnation's leases are free at once, not only when its heartbeat runs out."""
-    max_payload_bytes: int = 64 << 20
-    """The hard limit of one payload. A larger one is ``REJECTED`` with ``PayloadTooLargeError``."""
+    max_payload_bytes: int = 256 << 20
+    """The hard limit of one payload: a message, a task, all events of a turn. A larger one is ``REJECTED`` with ``PayloadTooLargeError``."""
     max_batch: int = 1_000
     messages_per_claim: int = 1_000
     dedup_window_us: int = 3_600_000_000

@@ -114,7 +114,7 @@ class Registry:
     def __init__(self, converter: DataConverter) -> None:
         self.converter = converter
         self.max_payload_bytes = sys.maxsize
-        """The limit of the store that is open."""
+        """The limit of one value in the store that is open."""
         self.activities: dict[str, Callee[Activity[..., Any]]] = {}
         self.orchestrators: dict[str, Callee[Orchestrator[..., Any]]] = {}
         self.entities: dict[str, BoundEntity] = {}

@@ -105,7 +105,7 @@ class ActivityRunner:
             lease.cancelled = True
             if lease.context is not None:
                 lease.context.cancelled = True
-            if lease.running is not None:
+            if lease.begun and lease.running is not None:
                 lease.running.cancel()
 
     async def drain(self, seconds: float) -> None:
@@ -138,6 +138,9 @@ class ActivityRunner:
         bound, scheduled, lane = lease.bound, lease.scheduled, self._lanes[lease.bound.name]
         event: TaskCompleted | TaskFailed
         try:
+            lease.begun = True
+            if lease.cancelled:
+                raise asyncio.CancelledError
             args = bound.decode(scheduled.input, scheduled.arity)
             if bound.definition.takes_context:
                 lease.context = _context(lease)
@@ -145,6 +148,8 @@ class ActivityRunner:
             result = bound.encode_result(await lane.run(bound.definition, *args))
             event = TaskCompleted(scheduled.id, self._session.registry.check_size(result, f"the result of activity {bound.name!r}"))
         except BaseException as error:  # SystemExit and a cancellation of its own making are failures like any other
+            # Not so that of a loop that is torn down: what it cuts off stays leased, and runs again.
+            lease.cancelled = lease.cancelled or _was_cut_off(error)
             event = TaskFailed(scheduled.id, error.details if isinstance(error, ChildFailed) else describe(error))
         del self._leases[lease.task.id]
         lane.free += 1
@@ -159,6 +164,11 @@ class ChildFailed(Exception):
     def __init__(self, details: FailureDetails) -> None:
         super().__init__(details)
         self.details = details
+
+
+def _was_cut_off(error: BaseException) -> bool:
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _kind(activity: Activity[..., Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
@@ -29,6 +30,9 @@ E = TypeVar("E")
 Ts = TypeVarTuple("Ts")
 
 
+_logger = logging.getLogger("durable_core.engine")
+
+
 class StartOptions(TypedDict, total=False):
     """Of ``schedule_new_orchestration``."""
 
@@ -48,7 +52,7 @@ class OrchestrationHandle(Generic[O]):
 
     async def result(self, timeout: timedelta | None = None) -> O:
         """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``,
-        ``InstanceNotFoundError``."""
+        ``InstanceNotFoundError``. Without a ``timeout`` an instance that cannot get on (parked, say) is waited for until a person acts."""
         end = await self._client._wait(self.id, timeout, ENDED, told=True)
         if end.status is InstanceStatus.COMPLETED:
             return self._decode(end.output.decode() if end.output is not None else None)  # type: ignore[no-any-return]
@@ -164,22 +168,40 @@ class DurableClient(LifecycleClient, EntityClient):
         return read_record(await self._wait(instance_id, timeout, started), self._registry)
 
     async def wait_for_completion(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
-        """Wait until the instance has ended, in any process. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
+        """Wait until the instance has ended, in any process. Raises ``TimeoutError`` (which tells of the instance's problem, if it has one),
+        ``InstanceNotFoundError`` (also if it is purged meanwhile)."""
         return read_record(await self._wait(instance_id, timeout, ENDED), self._registry)
 
     async def _wait(self, instance_id: str, timeout: timedelta | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
         """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
-        at all: the ``RecordUpdate`` of its last commit says status, output and failure."""
-        waiters = self._opened().waiters
-        async with self._opened().clock.client_waits(timeout.total_seconds() if timeout is not None else None):
-            while True:
-                with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
-                    if not (told and waiters.watched_here(instance_id)):
-                        record = await self._read(instance_id)
-                        if record is None:
-                            raise not_found(instance_id)
-                        if record.status in wanted:
-                            return record
-                    update = await change
-                    if told and update is not None:
-                        return update
+        at all: the ``RecordUpdate`` of its last commit says status, output and failure.
+
+        A problem is warned of, and waited through: a person may put it right.
+        """
+        waiters, problem = self._opened().waiters, None
+        look = not (told and waiters.watched_here(instance_id))
+        try:
+            async with self._opened().clock.client_waits(timeout.total_seconds() if timeout is not None else None):
+                while True:
+                    with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
+                        if look:
+                            record = await self._read(instance_id)
+                            if record is None:
+                                raise not_found(instance_id)
+                            if record.status in wanted:
+                                return record
+                            if record.problem not in (None, problem):
+                                problem = record.problem
+                                _logger.warning("%r is waited for and does not get on: %s", instance_id, problem)
+                        update = await change
+                        if told and update is not None:
+                            return update
+                        look = True
+        except TimeoutError:
+            raise TimeoutError(_in_vain(instance_id, wanted, timeout, problem)) from None
+
+
+def _in_vain(instance_id: str, wanted: frozenset[InstanceStatus], timeout: timedelta | None, problem: str | None) -> str:
+    seconds = timeout.total_seconds() if timeout is not None else 0
+    text = f"instance {instance_id!r} did not {'end' if wanted is ENDED else 'start'} within {seconds:g} s"
+    return text if problem is None else f"{text}; it does not get on: {problem}"

@@ -51,7 +51,7 @@ class TurnTranslator:
             "append_count": len(rows),
             "record": store.RecordUpdate(**self._record) if self._record else None,
             "next_execution": self._next_execution,
-            "keep_tasks": not isinstance(turn.ending, ev.ExecutionTerminated),
+            "keep_tasks": True,
             "problem": _unknown_problem(turn.unknown_activities),
             "obituaries": obituaries,
         }

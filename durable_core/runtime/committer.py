@@ -61,12 +61,20 @@ class Committer:
         return [self._queue.get_nowait() for _ in range(min(limit, self._queue.qsize()))]
 
     async def _run(self) -> None:
-        while True:
-            batch = [await self._queue.get()]
-            batch += self._waiting(self._backend.capabilities.max_batch - 1)
-            await self._write(batch)
+        """Only ``close`` ends it: an event loop that is torn down (at the end of ``asyncio.run``) cancels every task, while an engine that is
+        still open has results to save."""
+        batch: list[Entry] = []
+        while not self._closed:
+            try:
+                if not batch:
+                    batch = [await self._queue.get()]
+                    batch += self._waiting(self._backend.capabilities.max_batch - 1)
+                await self._write(batch)
+            except asyncio.CancelledError:
+                continue
             for _ in batch:
                 self._queue.task_done()
+            batch = []
 
     async def _write(self, batch: list[Entry]) -> None:
         delay, waited = _FIRST_RETRY_S, 0.0

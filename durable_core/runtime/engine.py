@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
+_STORED_PER_VALUE = 4
+"""What a user's value may take in the store: it lies there within an event (escaped, so up to twice as large), and several events within a
+turn."""
+
 
 class DurableEngine:
     """Definitions, and the way to run them.
@@ -122,7 +126,7 @@ class DurableEngine:
         self._in_use = True
         try:
             await backend.open(create=True)
-            registry.max_payload_bytes = backend.capabilities.max_payload_bytes
+            registry.max_payload_bytes = backend.capabilities.max_payload_bytes // _STORED_PER_VALUE
             self._session = session = Session(backend, registry, options, clock)
             try:
                 if worker:

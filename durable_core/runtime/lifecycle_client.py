@@ -17,12 +17,13 @@ from durable_core.runtime.sender import Sender, not_found, range_us
 class LifecycleClient(Sender):
     async def raise_event(self, instance_id: str, name: str, data: Any = None) -> bool:
         """Send an external event. False if the instance has ended (the event is dropped). Raises ``InstanceNotFoundError``."""
-        return await self._send(instance_id, ev.EventRaised(name, self._registry.encode_any(data)))
+        text = self._registry.check_size(self._registry.encode_any(data), f"the data of event {name!r}")
+        return await self._send(instance_id, ev.EventRaised(name, text))
 
     async def terminate(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> bool:
         """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are
         dropped. False if it has ended already."""
-        text = self._registry.encode_any(output) if output is not None else None
+        text = self._registry.check_size(self._registry.encode_any(output), "the output") if output is not None else None
         return await self._send(instance_id, ev.ExecutionTerminated(text, recursive), control=True)
 
     async def suspend(self, instance_id: str, reason: str = "") -> bool:

@@ -16,13 +16,14 @@ from durable_core.definitions.registry import Callee
 
 
 class TaskLease(Struct, eq=False):
-    """A task that is leased to this worker. ``cancelled``: nobody waits for it any more. ``holder``: the instance, if it was in hand when
-    the task started."""
+    """A task that is leased to this worker. ``cancelled``: nobody waits for it any more. ``begun``: its coroutine has been entered, so
+    that cancelling it ends in order. ``holder``: the instance, if it was in hand when the task started."""
 
     task: ClaimedTask
     scheduled: ev.TaskScheduled
     bound: Callee[Activity[..., Any]]
     holder: LiveInstance | None
+    begun: bool = False
     cancelled: bool = False
     running: asyncio.Task[None] | None = None
     context: ActivityContext | None = None
@@ -34,6 +35,13 @@ class Arrival(NamedTuple):
     message: Message | None = None
     event: ev.ExecutionStarted | ev.TaskCompleted | ev.TaskFailed | None = None
     lease: TaskLease | None = None
+
+    @property
+    def size(self) -> int:
+        """Roughly, in bytes."""
+        if self.message is not None:
+            return len(self.message.payload)
+        return len(self.event.result or "") if isinstance(self.event, ev.TaskCompleted) else 0
 
 
 class LiveInstance(Struct, eq=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from attrs import field, frozen
 
@@ -36,4 +37,7 @@ class WorkerOptions:
     """Claims without an accepted commit after which an instance is parked."""
     first_backoff_s: float = 1.0
     last_backoff_s: float = 300.0
+    on_mismatch: Literal["keep", "fail"] = "keep"
+    """What becomes of an instance whose code does not fit its history, or that can never get on: it is kept and tried again with back-off,
+    so that putting the code right repairs it; or it is FAILED."""
     limits: Limits = field(factory=Limits)

@@ -7,7 +7,7 @@ turn's commit is queued, and when it is durable the activities it scheduled star
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
@@ -17,7 +17,9 @@ from durable_core import events as ev
 from durable_core.actions import Turn
 from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome
 from durable_core.codec import decode_event, decode_events
-from durable_core.errors import NotRegisteredError
+from durable_core.errors import NotRegisteredError, ReplayError
+from durable_core.failures import describe
+from durable_core.ids import task_key
 from durable_core.replay.locks import outstanding_locks
 from durable_core.replay.machine import LOGIC_VERSION, Execution
 from durable_core.runtime.activities import ActivityRunner
@@ -129,12 +131,16 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     def _run_turn(self, live: LiveOrchestration) -> Turn:
         """What has arrived is applied in order and becomes ``in_flight``. A suspended execution takes control messages only, one that has
         ended nothing more: other messages stay in the store's inbox (for when it is resumed, or for the next generation), results go
-        there."""
+        there. A turn ends early when its events grow large, since they are stored as one."""
         machine, now_us = live.machine, self.session.clock.now_us()
         if machine is None:
             return _turn_without_code(live, now_us)
+        room = self.session.registry.max_payload_bytes // 4
         for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn)):
+            if room <= 0:
+                break
             arrival = live.queue.popleft()
+            room -= arrival.size
             message, event, lease = arrival
             if machine.ending is not None or (machine.suspended and not (message is not None and message.control)):
                 if message is not None:
@@ -146,21 +152,34 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
                 machine.apply(decode_event(message.payload, now_us) if message is not None else _stamped(event, now_us))
         return machine.take_turn()
 
+    def give_up(self, live: LiveOrchestration, problem: BaseException | str) -> None:
+        machine = live.machine
+        if machine is not None and isinstance(problem, ReplayError) and self.session.options.on_mismatch == "fail":
+            live.busy = True
+            ending = ev.ExecutionFailed(describe(problem))
+            self.submit(
+                live, hold=False, **TurnTranslator(live, machine.started, lambda _: False).translate(Turn((ending,), ending=ending))
+            )
+        else:
+            super().give_up(live, problem)
+
     async def _terminate(self, live: LiveOrchestration, turn: Turn, recursive: bool) -> None:
-        """The children are told in the same commit, and the parent too."""
+        """The children are told in the same commit, and the parent too. What is outstanding the history says, whether the code is there or
+        not; activities are cancelled by name: a worker that runs one is told."""
         reader, children = self.session.reader, list[store.Message]()
         try:
             record = await reader.record(live.instance)
             started = decode_event(record.start, 0) if record is not None else None
-            if live.machine is None:
-                history = [event async for row in reader.history(live.instance, live.execution) for event in decode_events(row)]
-                turn = Turn(turn.events, ending=turn.ending, locks=outstanding_locks(history))
+            history = [event async for row in reader.history(live.instance, live.execution) for event in decode_events(row)]
+            turn = Turn(turn.events, ending=turn.ending, locks=outstanding_locks((*history, *turn.events)))
             if recursive:
                 async for child in reader.records(store.InstanceFilter(_NOT_ENDED, parent=live.instance)):
                     children.append(termination(child.instance, f"{live.execution}>terminate:{child.execution}", live.instance))
             if not live.dead:
-                fields = TurnTranslator(live, started, self.activities.reserve).translate(turn)
+                fields = TurnTranslator(live, started, lambda _name: False).translate(turn)
                 fields["messages"] = (*fields.get("messages", ()), *children)
+                scheduled = (task.id for task in fields.get("tasks", ()))
+                fields["cancel_tasks"] = (*fields.get("cancel_tasks", ()), *_unanswered(live.execution, history), *scheduled)
                 self.submit(live, hold=False, **fields)
         except Exception as error:
             self.give_up(live, error)
@@ -248,3 +267,14 @@ def _turn_without_code(live: LiveOrchestration, now_us: int) -> Turn:
         if message is not None and isinstance(event := decode_event(message.payload, now_us), ev.ExecutionTerminated):
             return Turn((event,), ending=event)
     raise NotRegisteredError(f"no orchestrator named {live.name!r} is known to the worker that got a control message for it")
+
+
+def _unanswered(execution: str, history: Iterable[ev.Event]) -> list[str]:
+    """The activities that were scheduled and neither ended nor cancelled."""
+    found: dict[int, None] = {}
+    for event in history:
+        if isinstance(event, ev.TaskScheduled):
+            found[event.id] = None
+        elif isinstance(event, ev.TaskCompleted | ev.TaskFailed) or (isinstance(event, ev.CommandCancelled) and event.kind == "task"):
+            found.pop(event.id, None)
+    return [task_key(execution, id) for id in found]

@@ -43,7 +43,7 @@ class Session:
         """For those who wait, if hints get lost."""
         while True:
             await self.clock.sleep(self.options.poll_s)
-            self.waiters.recheck()
+            self.waiters.poll()
 
     def wake(self) -> None:
         """There may be something to claim."""
@@ -63,10 +63,12 @@ class Session:
                     self.worker.turns.activities.stop()
 
     async def _close(self) -> None:
-        if self.worker is not None:
-            await self.worker.stop()
-        await self.committer.flush()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        await self.committer.close()
+        try:
+            if self.worker is not None:
+                await self.worker.stop()
+            await self.committer.flush()
+        finally:  # also when the loop is torn down in the middle of that
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+            await self.committer.close()

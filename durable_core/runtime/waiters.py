@@ -9,14 +9,18 @@ from contextlib import contextmanager
 
 from durable_core.backend import ENDED, RecordUpdate
 
+_POLLS_PER_LOOK = 5
+
 
 class Waiters:
     """``watched_here(id)`` says that this process's worker has the instance in hand and will tell of its end. All others are looked at again
-    at every hint, and every second if hints get lost."""
+    at every hint, and every second if hints get lost. Those in hand too, but less often: another process may have taken, replaced or purged
+    one that this worker merely keeps in its cache."""
 
     def __init__(self) -> None:
         self.watched_here: Callable[[str], bool] = lambda _id: False
         self._waiting: dict[str, dict[asyncio.Future[RecordUpdate | None], bool]] = {}
+        self._polls = 0
 
     @contextmanager
     def next_change(self, instance_id: str, *, end_only: bool) -> Iterator[asyncio.Future[RecordUpdate | None]]:
@@ -44,3 +48,9 @@ class Waiters:
         for future, end_only in self._waiting.get(instance_id, {}).items():
             if (ended or not end_only) and not future.done():
                 future.set_result(record)
+
+    def poll(self) -> None:
+        """Some time has passed."""
+        self._polls += 1
+        for instance_id in self._waiting:
+            self._tell(instance_id, None, ended=self._polls % _POLLS_PER_LOOK == 0 or not self.watched_here(instance_id))

@@ -14,7 +14,7 @@ import examples
 from examples.catalogue import EXAMPLES, load
 
 PROJECT = Path(__file__).resolve().parents[2]
-OTHERS = {"__main__", "catalogue", "index_stdlib"}
+OTHERS = {"__main__", "catalogue", "index_stdlib", "encrypting_converter"}
 """The demo has tests of its own."""
 
 

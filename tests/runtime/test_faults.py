@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,10 +18,12 @@ import pytest
 from durable_core import (
     DurableEngine,
     InstanceStatus,
+    NonDeterminismError,
     OrchestrationContext,
     OrchestrationFailedError,
+    OrchestrationStuckError,
     StoreUnavailableError,
-    WorkerOptions,
+    TaskFailedError,
     activity,
     orchestrator,
 )
@@ -28,21 +32,7 @@ from durable_core.events import TaskCompleted, TaskScheduled
 from durable_core.runtime.guard import TurnGuard
 from durable_core.testing.memory import MemoryBackend
 from tests.runtime import module_activities
-
-SECOND = timedelta(seconds=1)
-
-
-async def until(condition, seconds: float = 20) -> Any:
-    async with asyncio.timeout(seconds):
-        while not (found := await condition()):
-            await asyncio.sleep(0.01)
-    return found
-
-
-def engine_with(*definitions: Any, **options: Any) -> DurableEngine:
-    engine = DurableEngine(options=WorkerOptions(**{"first_backoff_s": 0.05, "last_backoff_s": 0.2, **options}))
-    engine.register(*definitions)
-    return engine
+from tests.runtime.support import SECOND, engine_with, until
 
 
 @activity
@@ -97,6 +87,46 @@ def test_changed_code_is_told_of_and_the_old_code_repairs_it(tmp_path, run, capl
 
 async def _has(engine: DurableEngine, instance_id: str, kind: type) -> bool:
     return any(isinstance(event, kind) for event in await engine.client.get_history(instance_id))
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_policy_fails_what_does_not_fit(url, run, loaded):
+    """Found in a running turn (an orchestrator that is stuck), or in a replay (changed code)."""
+
+    @orchestrator(name="flow")
+    async def stuck(ctx: OrchestrationContext) -> int:
+        await ctx.call_activity(double, 4)
+        await ctx.wait_for_external_event("go")
+        await asyncio.Event().wait()
+        return 0
+
+    @orchestrator
+    async def parent(ctx: OrchestrationContext) -> bool:
+        try:
+            await ctx.call_sub_orchestrator("flow", instance_id="child")
+        except TaskFailedError as error:
+            return error.details.is_caused_by(OrchestrationStuckError if loaded else NonDeterminismError)
+        return False
+
+    first = engine_with(stuck, double, parent, on_mismatch="fail")
+    second = first if loaded else engine_with(changed, double, parent, on_mismatch="fail")
+
+    async def main():
+        async with first.open(url):
+            await first.client.schedule_new_orchestration(parent, instance_id="p")
+
+            async def waits():
+                return (state := await first.client.get_instance("child")) is not None and state.history_length == 3
+
+            await until(waits)
+        async with second.open(url):
+            await second.client.raise_event("child", "go")
+            assert await second.client.get_handle(parent, "p").result(20 * SECOND)
+            state = await second.client.get_instance("child")
+            assert state.runtime_status is InstanceStatus.FAILED
+            assert "flow" in state.failure.message
+
+    run(main)
 
 
 def test_an_orchestrator_that_waits_for_what_can_never_come_is_kept_with_its_problem(url, run):
@@ -323,16 +353,12 @@ def test_closing_lets_running_activities_end_and_saves_their_results(tmp_path, r
     async def main():
         async with engine.open(url):
             await engine.client.schedule_new_orchestration(root, instance_id="r")
-            await until(lambda: _true(len(executions) == 5))
+            await until(lambda: len(executions) == 5)
         async with engine.open(url):
             return await engine.client.get_handle(root, "r").result(20 * SECOND)
 
     assert run(main) == 10
     assert sorted(executions) == [0, 1, 2, 3, 4]
-
-
-async def _true(value: bool) -> bool:
-    return value
 
 
 def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
@@ -355,7 +381,7 @@ def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
     async def main():
         async with engine.open(url):
             await engine.client.schedule_new_orchestration(root, instance_id="r")
-            await until(lambda: _true(len(executions) == 1))
+            await until(lambda: len(executions) == 1)
             start = time.monotonic()
         closed_after = time.monotonic() - start
         async with engine.open(url):
@@ -367,10 +393,71 @@ def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
     assert len(executions) == 2
 
 
-def test_a_hanging_thread_does_not_keep_the_process_alive(tmp_path):
-    import subprocess
-    import sys
+def test_a_loop_that_ends_around_an_open_engine_closes_it(tmp_path, run):
+    """``asyncio.run`` cancels every task when its main function is over: those of the engine too."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    program = f"""
+import asyncio
+from durable_core import DurableEngine
+engine = DurableEngine("{url}")
+started = asyncio.Event()
+@engine.activity
+async def slow(n: int) -> int:
+    started.set()
+    await asyncio.Event().wait()
+@engine.orchestrator
+async def root(ctx) -> int:
+    return await ctx.call_activity(slow, 7)
+async def serve():
+    async with engine:
+        await engine.client.schedule_new_orchestration(root, instance_id="r")
+        await asyncio.Event().wait()
+async def main():
+    serving = asyncio.create_task(serve())
+    await asyncio.wait_for(started.wait(), 20)
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=40, env={**os.environ})
 
+    @activity
+    async def slow(n: int) -> int:
+        return n
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> int:
+        return await ctx.call_activity(slow, 7)
+
+    engine = engine_with(slow, root)
+
+    async def main():
+        async with engine.open(url):
+            return await engine.client.get_handle(root, "r").result(20 * SECOND)
+
+    assert run(main) == 7
+
+
+def test_an_activity_that_raises_a_cancellation_of_its_own_fails(url, run):
+    @activity
+    async def gives_up() -> None:
+        inner = asyncio.create_task(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> None:
+        await ctx.call_activity(gives_up)
+
+    engine = engine_with(gives_up, root)
+
+    async def main():
+        async with engine.open(url):
+            with pytest.raises(OrchestrationFailedError, match="CancelledError"):
+                await (await engine.client.schedule_new_orchestration(root)).result(20 * SECOND)
+
+    run(main)
+
+
+def test_a_hanging_thread_does_not_keep_the_process_alive(tmp_path):
     program = f"""
 import asyncio, time
 from durable_core import DurableEngine, WorkerOptions
