@@ -32,6 +32,7 @@ class Committer:
         self._backend = backend
         self._clock = clock
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
+        self._batch: list[Entry] = []
         self._closed = False
         self._task = asyncio.create_task(self._run(), name="durable-core committer")
 
@@ -47,7 +48,13 @@ class Committer:
         return await future
 
     async def flush(self) -> None:
-        """Wait until everything that was submitted is decided."""
+        """Wait until everything that was submitted is decided.
+
+        An event loop that is torn down (at the end of ``asyncio.run``) cancels every task, that of an open engine's committer too: it goes on
+        here, with the batch that it had in hand.
+        """
+        if self._task.done() and not self._closed:
+            self._task = asyncio.create_task(self._run())
         await self._queue.join()
 
     async def close(self) -> None:
@@ -61,20 +68,14 @@ class Committer:
         return [self._queue.get_nowait() for _ in range(min(limit, self._queue.qsize()))]
 
     async def _run(self) -> None:
-        """Only ``close`` ends it: an event loop that is torn down (at the end of ``asyncio.run``) cancels every task, while an engine that is
-        still open has results to save."""
-        batch: list[Entry] = []
-        while not self._closed:
-            try:
-                if not batch:
-                    batch = [await self._queue.get()]
-                    batch += self._waiting(self._backend.capabilities.max_batch - 1)
-                await self._write(batch)
-            except asyncio.CancelledError:
-                continue
-            for _ in batch:
+        while True:
+            if not self._batch:
+                self._batch = [await self._queue.get()]
+                self._batch += self._waiting(self._backend.capabilities.max_batch - 1)
+            await self._write(self._batch)
+            for _ in self._batch:
                 self._queue.task_done()
-            batch = []
+            self._batch = []
 
     async def _write(self, batch: list[Entry]) -> None:
         delay, waited = _FIRST_RETRY_S, 0.0

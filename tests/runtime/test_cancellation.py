@@ -223,13 +223,15 @@ def test_every_way_of_giving_up_reaches_the_activity(url, run, how):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(ctx.call_activity(gated, "a"))
                     group.create_task(ctx.call_activity(failing))
-            elif how == "timeout":
-                async with asyncio.timeout(0.3):
-                    await ctx.call_activity(gated, "a")
-            elif how == "wait_for":
-                await asyncio.wait_for(ctx.call_activity(gated, "a"), 0.3)
+            elif how == "call timeout":
+                await ctx.call_activity(gated, "a", timeout=SECOND)
             else:
-                await ctx.call_activity(gated, "a", timeout=0.3 * SECOND)
+                call = ctx.call_activity(gated, "a")
+                await ctx.wait_for_external_event("it runs")
+                if how == "wait_for":
+                    await asyncio.wait_for(call, 0.05)
+                async with asyncio.timeout(0.05):
+                    await call
         except* (TaskFailedError, TimeoutError) as failures:
             caught = [type(error).__name__ for error in failures.exceptions]
         return caught
@@ -239,6 +241,8 @@ def test_every_way_of_giving_up_reaches_the_activity(url, run, how):
     async def main():
         async with engine.open(url):
             handle = await engine.client.schedule_new_orchestration(root)
+            await until(lambda: gate.running)
+            await engine.client.raise_event(handle.id, "it runs")
             result = await handle.result(PATIENCE)
             await until(lambda: gate.cancelled)
             return result, await engine.client.get_history(handle.id)

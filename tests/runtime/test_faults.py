@@ -393,14 +393,17 @@ def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
     assert len(executions) == 2
 
 
-def test_a_loop_that_ends_around_an_open_engine_closes_it(tmp_path, run):
+@pytest.mark.parametrize(
+    "how", ["async with engine: await serving()", "await engine.__aenter__(); await serving()", "await engine.__aenter__(); begin.set()"]
+)
+def test_a_loop_that_ends_around_an_open_engine_closes_it(tmp_path, run, how):
     """``asyncio.run`` cancels every task when its main function is over: those of the engine too."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     program = f"""
 import asyncio
 from durable_core import DurableEngine
 engine = DurableEngine("{url}")
-started = asyncio.Event()
+begin, started = asyncio.Event(), asyncio.Event()
 @engine.activity
 async def slow(n: int) -> int:
     started.set()
@@ -408,12 +411,15 @@ async def slow(n: int) -> int:
 @engine.orchestrator
 async def root(ctx) -> int:
     return await ctx.call_activity(slow, 7)
+async def serving():
+    begin.set()
+    await asyncio.Event().wait()
 async def serve():
-    async with engine:
-        await engine.client.schedule_new_orchestration(root, instance_id="r")
-        await asyncio.Event().wait()
+    {how}
 async def main():
-    serving = asyncio.create_task(serve())
+    task = asyncio.create_task(serve())
+    await asyncio.wait_for(begin.wait(), 20)
+    await engine.client.schedule_new_orchestration(root, instance_id="r")
     await asyncio.wait_for(started.wait(), 20)
 asyncio.run(main())
 """

@@ -136,7 +136,8 @@ def test_what_arrives_while_suspended_is_applied_in_order_after_resume(url, run)
     assert sorted(seen) == ["activity", "event 0", "event 1", "event 2", "timer"]
     assert [what for what in seen if what.startswith("event")] == ["event 0", "event 1", "event 2"]
     kinds = [type(event) for event in history]
-    assert kinds.index(ExecutionSuspended) < kinds.index(ExecutionResumed) < kinds.index(TimerFired)
+    assert kinds.index(ExecutionResumed) == kinds.index(ExecutionSuspended) + 1
+    assert kinds.count(TimerFired) == 1
     reasons = [event.reason for event in history if isinstance(event, ExecutionSuspended | ExecutionResumed)]
     assert reasons == ["lunch", "back"]
 
@@ -295,7 +296,7 @@ def test_a_delayed_start_is_pending_until_then_and_can_be_terminated(url, run):
             client = engine.client
             later = datetime.now(UTC) + timedelta(days=10_000)
             await client.schedule_new_orchestration(answering, 1, instance_id="never", start_at=later)
-            handle = await client.schedule_new_orchestration(answering, 2, start_at=datetime.now(UTC) + 0.3 * SECOND)
+            handle = await client.schedule_new_orchestration(answering, 2, start_at=datetime.now(UTC) + SECOND)
             assert (await handle.state()).runtime_status is InstanceStatus.PENDING
             assert await handle.result(PATIENCE) == 2
             assert (await client.get_instance("never")).runtime_status is InstanceStatus.PENDING
