@@ -19,7 +19,8 @@ class Turn(Struct, frozen=True):
 
     ``custom_status`` is the encoded new custom status if the turn set one. ``ending`` is the event that ended the execution, if it ended.
     ``unknown_activities`` are names scheduled and not yet answered that this engine has no function for. ``locks`` are entities that the
-    execution has locked or asked to lock: (number of the request, the entity's instance id).
+    execution has locked or asked to lock: (number of the request, the entity's instance id). ``bound_children``, of a turn with an ending,
+    are the instance ids of children that are to end with it.
     """
 
     events: tuple[Event, ...]
@@ -27,3 +28,4 @@ class Turn(Struct, frozen=True):
     ending: Ending | None = None
     unknown_activities: tuple[str, ...] = ()
     locks: tuple[tuple[int, str], ...] = ()
+    bound_children: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from typing import Any, get_args, get_origin
 from durable_core.converter import Compiled, DataConverter, compiled
 from durable_core.errors import ArgumentsError, RegistrationError
 
-CALL_OPTIONS = frozenset({"instance_id", "retry", "return_type", "signal_time", "start_at", "tags", "timeout"})
+CALL_OPTIONS = frozenset({"instance_id", "retry", "return_type", "signal_time", "start_at", "tags", "terminate_with_parent", "timeout"})
 """What ``call_activity`` and its like take for themselves."""
 
 _Kind = inspect.Parameter

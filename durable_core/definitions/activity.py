@@ -22,7 +22,7 @@ Executor = Literal["thread", "process"]
 class ActivityContext(Struct):
     """Optional first parameter of an activity (annotate it with this class).
 
-    ``idempotency_key`` is the same for every delivery of this call, also after a crash: hand it to services that deduplicate. ``attempt``
+    ``idempotency_key`` is the same for every delivery of this attempt, also after a crash: hand it to services that deduplicate. ``attempt``
     counts deliveries of this task, from 1; ``cancelled`` turns True when nobody waits for the result any more (an async activity is
     cancelled; a sync one should look).
     """

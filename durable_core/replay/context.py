@@ -52,6 +52,7 @@ class ChildOptions(CallOptions, total=False):
     """Of ``call_sub_orchestrator``."""
 
     instance_id: str | None
+    terminate_with_parent: bool
 
 
 class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):
@@ -235,12 +236,14 @@ class OrchestrationContext:
         """Start another orchestration as a child and await its result.
 
         Without ``instance_id`` the child's id is derived from this execution's. An id that is taken by anybody but an ended child of this
-        parent fails the call. Cancelling the call terminates the child. Errors as for ``call_activity``.
+        parent fails the call. Cancelling the call terminates the child. A parent that ends (or continues as new) leaves it running, unless
+        ``terminate_with_parent``. Errors as for ``call_activity``.
         """
         execution = self._active()
         execution.forbid_in_section("call_sub_orchestrator")
         callee = execution.registry.orchestrator(fn)
         retry, timeout, tags = _take_options(kwargs)
+        bound = bool(kwargs.pop("terminate_with_parent", False))
         chosen = instance_id or (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
         if chosen is not None:
             check_instance_id(chosen)
@@ -251,6 +254,8 @@ class OrchestrationContext:
         def schedule(_attempt: int, waiter: Waiter) -> int:
             number = execution.next_number("child")
             child = chosen or child_id(execution.execution_id, number)
+            if bound:
+                execution.bound_children.add(number)
             return execution.call("child", ev.SubOrchestrationStarted(number, callee.name, child, text, arity, tags), waiter, child)
 
         return self._call("child", callee.name, decode, schedule, retry, timeout)

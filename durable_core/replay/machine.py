@@ -75,6 +75,7 @@ class Execution:
     closing: bool = field(init=False, default=False)
     history_length: int = field(init=False, default=0)
     section: CriticalSection | None = field(init=False, default=None)
+    bound_children: set[int] = field(init=False, factory=set)
     _root: Any = field(init=False, default=None)
     _base_context: contextvars.Context = field(init=False, factory=contextvars.Context)
     # While a message of the history is applied again: the commands that followed it.
@@ -127,7 +128,8 @@ class Execution:
             raise self.problem
         self._warn_of_unawaited()
         unknown = tuple(dict.fromkeys(self._notes["task"].values()))
-        turn = Turn(tuple(self._events), self._custom_status, self.ending, unknown, tuple(self._locks.items()))
+        bound = [id for number, id in self._notes["child"].items() if number in self.bound_children] if self.ending is not None else ()
+        turn = Turn(tuple(self._events), self._custom_status, self.ending, unknown, tuple(self._locks.items()), tuple(bound))
         self._events.clear()
         self._custom_status = None
         self._turn_commands = 0

@@ -43,6 +43,8 @@ class TurnTranslator:
             if not dropped or _command(event) not in dropped:
                 self._translate(event, rows[-1])
         obituaries = self._guard_locks(turn)
+        for child in turn.bound_children:
+            self._lists["messages"].append(termination(child, f"{self._live.execution}>terminate:{child}", self._live.instance))
         if turn.custom_status is not None:
             self._record["custom_status"] = turn.custom_status.encode()
         return {

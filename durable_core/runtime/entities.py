@@ -94,6 +94,7 @@ class EntityRunner(Runner[LiveEntity]):
         """One operation: its result. A result or a state that cannot be encoded fails it."""
         if isinstance(request, ev.LockRequested):
             return None
+        registry = self.session.registry
         try:
             if live.object is None:
                 live.object = live.bound.load_state(live.snapshot.state)
@@ -102,7 +103,9 @@ class EntityRunner(Runner[LiveEntity]):
             context = EntityContext(EntityId.parse(live.instance), _caller(request), to_datetime(live.now_us), outbox)
             result = bound.fn(live.object, *((context,) if bound.definition.takes_context else ()), *args)
             text = bound.encode_result(await result if bound.definition.is_async else result)
+            registry.check_size(text, f"the result of {bound.definition.what}")
             state = None if context.state_deleted else live.bound.encode_state(live.object)
+            registry.check_size("".join((state or {}).values()), f"the state of entity {live.instance!r}")
         except Exception as error:
             live.object = None
             return describe(error)

@@ -64,7 +64,9 @@ class LifecycleClient(Sender):
         """
         if await self._read(instance_id) is None:
             raise not_found(instance_id)
-        return await self._purge(instance_id, recursive, force)
+        purged = await self._purge(instance_id, recursive, force)
+        self._opened().waiters.look_again()
+        return purged
 
     async def purge_instances(
         self,

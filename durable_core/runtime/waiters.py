@@ -52,5 +52,12 @@ class Waiters:
     def poll(self) -> None:
         """Some time has passed."""
         self._polls += 1
+        if self._polls % _POLLS_PER_LOOK:
+            self.recheck()
+        else:
+            self.look_again()
+
+    def look_again(self) -> None:
+        """Whoever has them in hand."""
         for instance_id in self._waiting:
-            self._tell(instance_id, None, ended=self._polls % _POLLS_PER_LOOK == 0 or not self.watched_here(instance_id))
+            self._tell(instance_id, None, ended=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from durable_core import (
     DurableClient,
@@ -23,6 +24,7 @@ from durable_core import (
     TaskFailedError,
 )
 from durable_core.backend import AbandonWorker
+from durable_core.testing import MemoryBackend
 
 SECOND = timedelta(seconds=1)
 engine = DurableEngine()
@@ -63,6 +65,12 @@ class Ledger:
 
     def forget(self, ctx: EntityContext) -> None:
         ctx.delete_state()
+
+    def fill(self, size: int) -> None:
+        self.entries.append("x" * size)
+
+    def answer(self, size: int) -> str:
+        return "x" * size
 
 
 @engine.entity(name="diary")
@@ -447,3 +455,32 @@ def test_entities_are_found_by_name_key_and_time(url, run):
 
 async def _all_served(client: DurableClient, count: int) -> bool:
     return [state.has_state async for state in client.query_entities()] == [True] * count
+
+
+def test_a_state_or_result_over_the_limit_fails_the_operation_and_is_rolled_back(run):
+    """Nothing is sent to the store that it would refuse for ever."""
+
+    @engine.orchestrator(name="fills")
+    async def fills(ctx: OrchestrationContext) -> list[str]:
+        found, ledger = [], ctx.entity(Ledger, "full")
+        await ledger.call(Ledger.note, "kept")
+        for operation in (Ledger.fill, Ledger.answer):
+            try:
+                await ledger.call(operation, 2_000)
+            except TaskFailedError as error:
+                found.append(f"{error.details.type}: {error.details.message[:60]}")
+        return found
+
+    backend = MemoryBackend(capabilities=replace(MemoryBackend().capabilities, max_payload_bytes=4_000))
+
+    async def main():
+        async with engine.open(backend=backend):
+            found = await (await engine.client.schedule_new_orchestration(fills, instance_id="f")).result(20 * SECOND)
+            return found, (await engine.client.get_entity(Ledger, "full")).entries
+
+    found, entries = run(main)
+    assert [text.partition(" has ")[0] for text in found] == [
+        "durable_core.errors.PayloadTooLargeError: the state of entity '@ledger@full'",
+        "durable_core.errors.PayloadTooLargeError: the result of operation ledger.answer",
+    ]
+    assert entries == ["kept from f"]

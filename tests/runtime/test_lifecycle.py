@@ -141,3 +141,49 @@ def test_purge_by_filter(url, run):
             assert await ids(client) == ["a3"]
 
     run(main)
+
+
+def test_whoever_waits_for_an_instance_that_is_purged_here_knows_at_once(url, run):
+    async def main():
+        async with engine.open(url):
+            client = engine.client
+            handle = await client.schedule_new_orchestration(tree, 0, True, instance_id="t")
+            await client.wait_for_start("t")
+            waiting = asyncio.create_task(handle.result())
+            await asyncio.sleep(0.05)
+            await client.purge("t", force=True)
+            async with asyncio.timeout(2):
+                with pytest.raises(InstanceNotFoundError):
+                    await waiting
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["returns", "fails", "continues"])
+@pytest.mark.parametrize("bound", [True, False])
+def test_children_end_with_their_parent_if_they_are_bound_to_it(url, run, how, bound):
+    @engine.orchestrator(name=f"parent {how} {bound} {url}")
+    async def parent(ctx: OrchestrationContext, again: bool) -> None:
+        if again:
+            return
+        ctx.call_sub_orchestrator(tree, 0, True, instance_id="child", terminate_with_parent=bound)
+        await ctx.call_sub_orchestrator(tree, 0, False, instance_id="quick", terminate_with_parent=bound)
+        if how == "fails":
+            raise ValueError("as asked")
+        if how == "continues":
+            ctx.continue_as_new(True)
+
+    async def main():
+        async with engine.open(url):
+            client = engine.client
+            handle = await client.schedule_new_orchestration(parent, False)
+            await client.wait_for_completion(handle.id, 20 * SECOND)
+            if bound:
+                child = await client.wait_for_completion("child", 20 * SECOND)
+                assert child.runtime_status is InstanceStatus.TERMINATED
+            else:
+                await client.raise_event("child", "go")
+                assert await client.get_handle(tree, "child").result(20 * SECOND) == 1
+            assert (await client.get_instance("quick")).runtime_status is InstanceStatus.COMPLETED
+
+    run(main)
