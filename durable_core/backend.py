@@ -53,7 +53,7 @@ ReusePolicy = Literal["error", "return_existing", "replace_ended", "terminate_an
 # ── what is written ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Message(Struct, frozen=True, gc=False):
+class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     """Something for an instance's inbox.
 
     ``id`` is unique within the hub and recognises a repeated submission. ``execution`` scopes it to one execution of the target (it is
@@ -291,7 +291,7 @@ class Selectors(Struct, frozen=True, gc=False):
     entities: frozenset[str] = frozenset()
 
 
-class InstanceFacts(Struct, frozen=True, gc=False):
+class InstanceFacts(Struct, frozen=True, gc=False, omit_defaults=True):
     """What whoever leases, reads or keeps an instance knows of it.
 
     ``version`` counts accepted commits; ``history_length`` events. ``updated_us`` is when something shown here last changed.

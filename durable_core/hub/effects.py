@@ -15,8 +15,8 @@ from durable_core.backend import HistoryRow
 from durable_core.hub.rows import DETAIL_KINDS, DetailKind, InstanceRow, MessageRow, State, TaskRow, WorkerRow
 
 
-class Effect(Struct, frozen=True, gc=False):
-    """One fact."""
+class Effect(Struct, frozen=True, gc=False, tag=True):
+    """One fact. A store that logs it writes it under the name of its class."""
 
     def absorb(self, state: State) -> None:
         """Carry it out."""

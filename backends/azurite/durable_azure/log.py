@@ -1,0 +1,136 @@
+"""The shared log: append blobs ``log/0000000001``, ``log/0000000002``, …, one after the other.
+
+Each handle has its own place in it: everything before was read (or written) by this handle. An append succeeds only if the log ends at that
+place, so whoever succeeds has read everything that was there. A log that has become long ends with a frame that says so, written like any
+other: exactly one handle ends it, everybody reads that, and nobody appends to the next one before.
+
+*Unknown outcome.* A request may be carried out though its answer was lost, and so may one that was sent twice. Sent again at the same position, it
+is refused; then what stands there tells: our bytes (the nonce is ours alone), or somebody else's. An append that nobody waits for any more
+may still arrive late. It then is a frame like any other: read, absorbed, and what was submitted again is recognised by the hub's rules.
+"""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from attrs import define, field
+
+from durable_azure.blobs import Blobs
+from durable_azure.errors import BlobMissing
+from durable_azure.frames import Frame, FrameKind, Tip, read_frames, write_frame
+from durable_core.errors import StoreFormatError
+
+__all__ = ["FIRST_LOG", "Log", "Place", "body_name", "log_name", "number_of"]
+
+FIRST_LOG = 1
+_APPEND_BYTES_MAX = 4 << 20
+_FRAMES_MAX = 20_000
+"""The service allows 50,000 appends a blob."""
+
+
+def log_name(number: int) -> str:
+    return f"log/{number:010d}"
+
+
+def body_name(number: int, nonce: str) -> str:
+    return f"body/{number:010d}-{nonce}"
+
+
+def number_of(name: str) -> int:
+    """Which log a blob belongs to."""
+    return int(name.partition("/")[2][:10])
+
+
+@define
+class Place:
+    """How far a handle has read: ``position`` bytes and ``frames`` of log ``number``."""
+
+    number: int = FIRST_LOG
+    position: int = 0
+    frames: int = 0
+    tip: Tip = field(factory=Tip)
+
+
+@define
+class Log:
+    """One handle's view. Not reentrant: one call at a time. Raises ``BlobMissing`` if the log at its place is gone: others have gone on to a
+    later one, or somebody has deleted it."""
+
+    blobs: Blobs
+    place: Place
+    roll_bytes: int
+
+    @property
+    def is_long(self) -> bool:
+        return self.place.position >= self.roll_bytes or self.place.frames >= _FRAMES_MAX
+
+    async def append(self, body: bytes) -> bool:
+        """Write what was decided. False: somebody else has written; read it first."""
+        nonce = uuid4()
+        kind = FrameKind.EFFECTS
+        if len(body) > _APPEND_BYTES_MAX - 1_000:
+            kind, name = FrameKind.SPILLED, body_name(self.place.number, nonce.hex)
+            await self.blobs.put_new(name, body)
+            body = name.encode()
+        return await self._append(write_frame(self.place.tip, kind, body, nonce.bytes))
+
+    async def roll(self) -> bool:
+        """End this log, and stand at the beginning of the next. False: somebody else has written."""
+        await self.blobs.create_log(log_name(self.place.number + 1))
+        if not await self._append(write_frame(self.place.tip, FrameKind.ROLLED, b"", uuid4().bytes)):
+            return False
+        self._turn_over()
+        return True
+
+    async def read(self) -> list[bytes]:
+        """The bodies that others have written since, in order; empty: there is nothing new."""
+        bodies: list[bytes] = []
+        while True:
+            place = self.place
+            name = log_name(place.number)
+            data = await self.blobs.read(name, place.position)
+            if data is None:
+                raise StoreFormatError(
+                    f"{self._where(name)} is shorter than it was: somebody has written it anew. Stop all workers, and restore the container "
+                    "from a backup"
+                )
+            frames = read_frames(place.tip, data, self._where(name), place.position)
+            for frame in frames:
+                self._pass(frame)
+                if frame.kind is FrameKind.ROLLED:
+                    self._turn_over()
+                else:
+                    bodies.append(await self._body(frame))
+            if place.number == self.place.number:
+                return bodies
+
+    async def _append(self, data: bytes) -> bool:
+        place = self.place
+        (frame,) = read_frames(place.tip, data, "a frame to be written", place.position)
+        if not await self.blobs.append(log_name(place.number), place.position, data):
+            there = await self.blobs.read(log_name(place.number), place.position)
+            if there is None or not there.startswith(data):
+                return False
+        self._pass(frame)
+        return True
+
+    def _pass(self, frame: Frame) -> None:
+        self.place.position += frame.size
+        self.place.frames += 1
+        self.place.tip = frame.tip
+
+    def _turn_over(self) -> None:
+        self.place = Place(self.place.number + 1, tip=self.place.tip)
+
+    async def _body(self, frame: Frame) -> bytes:
+        if frame.kind is not FrameKind.SPILLED:
+            return frame.body
+        stored = await self.blobs.get(frame.body.decode())
+        if stored is None:
+            if await self.blobs.get(log_name(self.place.number)) is None:
+                raise BlobMissing(frame.body.decode())
+            raise StoreFormatError(f"{self._where(frame.body.decode())} is missing, which the log refers to. Restore it from a backup")
+        return stored.data
+
+    def _where(self, name: str) -> str:
+        return f"{name} of {self.blobs.options.where}"

@@ -1,0 +1,231 @@
+"""An open store: the calls of its handle, in rounds, each one storage operation.
+
+Calls queue up while an operation is under way; the next round takes all that are there, so the batch size follows the load, without a timer. A
+round decides on the hub as this handle knows it, and then makes sure that this is the hub as it is: by appending what was decided, which
+succeeds only at the log's end, or, when there is nothing to write, by looking whether the log goes on. If it does, the round reads and is
+decided again. So a refusal is as truthful as a success, and a read sees everything that was acknowledged to anybody before it was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from copy import copy
+from typing import Any
+
+from attrs import define, field
+
+from durable_azure import manifest as manifests
+from durable_azure.blobs import Blobs
+from durable_azure.checks import check_account
+from durable_azure.codec import decode_body, encode_body
+from durable_azure.errors import BlobMissing
+from durable_azure.log import Log, Place
+from durable_azure.options import AzureOptions
+from durable_azure.replica import News, Replica
+from durable_azure.rounds import ClaimRequest, Look, Request, Round
+from durable_azure.snapshots import begin_anew, restore
+from durable_azure.wakeups import Wakeups
+from durable_core.backend import Capabilities
+from durable_core.errors import DurableError, StoreError, StoreUnavailableError
+from durable_core.hub.effects import Effect
+
+__all__ = ["Store", "open_store"]
+
+_logger = logging.getLogger("durable_azure")
+_REQUESTS_PER_ROUND = 2_000
+_PAUSE_S = 0.005
+_PAUSES_MAX = 6
+_LOOK_S = 0.02
+
+
+async def open_store(options: AzureOptions, limits: Capabilities, *, create: bool) -> Store:
+    blobs = Blobs(options)
+    try:
+        await check_account(blobs, create=create)
+        manifest = await manifests.load_or_create(blobs, create=create)
+        replica, log = await restore(blobs, limits, options.roll_bytes)
+    except BaseException:
+        await blobs.close()
+        raise
+    return Store(blobs, log, replica, manifest.hub)
+
+
+@define(eq=False)
+class _Call:
+    requests: Sequence[Request]
+    answered: asyncio.Future[list[Any]]
+
+
+@define(eq=False)
+class Store:
+    """What a handle has while it is open. ``commits``: appends that were accepted."""
+
+    blobs: Blobs
+    log: Log
+    replica: Replica
+    hub: str
+    commits: int = 0
+    wakeups: Wakeups = field(factory=Wakeups)
+    _calls: asyncio.Queue[_Call] = field(factory=asyncio.Queue)
+    _left: list[_Call] = field(factory=list)
+    _tasks: list[asyncio.Task[None]] = field(init=False)
+    _snapshot: asyncio.Task[None] | None = None
+    _closed: bool = False
+    _pause_s: float = _LOOK_S
+
+    def __attrs_post_init__(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._run(), name="durable-azure rounds"),
+            asyncio.create_task(self._watch(), name="durable-azure watch"),
+        ]
+
+    async def submit(self, requests: Sequence[Request]) -> list[Any]:
+        """One answer a request, in order, when all of them are durable. To give up waiting changes nothing of that."""
+        if self._closed or self._tasks[0].done():
+            raise StoreUnavailableError("this handle of the store was closed: open another one")
+        call = _Call(requests, asyncio.get_running_loop().create_future())
+        self._calls.put_nowait(call)
+        return await call.answered
+
+    async def close(self) -> None:
+        """What is under way is not waited for: its outcome is unknown, as if the process had ended."""
+        self._closed = True
+        self.wakeups.close()
+        tasks = [*self._tasks, *([self._snapshot] if self._snapshot else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self.blobs.close()
+
+    # ── rounds ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self) -> None:
+        calls: list[_Call] = []
+        try:
+            while True:
+                calls = await self._take()
+                try:
+                    answers = await self._round([request for call in calls for request in call.requests])
+                except Exception as error:  # whatever it is: seen by the callers, and the next round begins anew
+                    for call in calls:
+                        _set(call.answered, error=error)
+                else:
+                    rest = iter(answers)
+                    for call in calls:
+                        mine = [next(rest) for _ in call.requests]
+                        _set(call.answered, mine, next((each for each in mine if isinstance(each, DurableError)), None))
+                if self.log.is_long:
+                    await self._roll()
+        finally:
+            for call in (*calls, *self._left, *(self._calls.get_nowait() for _ in range(self._calls.qsize()))):
+                _set(call.answered, error=StoreUnavailableError("this handle of the store was closed: open another one"))
+
+    async def _take(self) -> list[_Call]:
+        """What is there, up to a limit; at most one claim, since the next one is to choose among what this one leaves."""
+        calls = self._left or [await self._calls.get()]
+        waiting = [*calls[1:], *(self._calls.get_nowait() for _ in range(self._calls.qsize()))]
+        calls, self._left = calls[:1], []
+        count, claims = len(calls[0].requests), _is_claim(calls[0])
+        for call in waiting:
+            if self._left or count >= _REQUESTS_PER_ROUND or (claims and _is_claim(call)):
+                self._left.append(call)
+            else:
+                calls.append(call)
+                count += len(call.requests)
+                claims |= _is_claim(call)
+        return calls
+
+    async def _round(self, requests: Sequence[Request]) -> list[Any]:
+        lost = 0
+        while True:
+            round = Round(self.replica, max(self._clock(), self.replica.state.now_us))
+            round.decide(requests)
+            try:
+                if round.encoded:
+                    if await self.log.append(encode_body(round.encoded)):
+                        self.commits += 1
+                        self._absorb(round.effects)
+                        return round.finish(requests)
+                    lost += 1
+                    await self._catch_up()
+                    # Who has just won is busy; who loses again and again waits longer, but never long.
+                    await asyncio.sleep(random.uniform(0, _PAUSE_S * min(lost, _PAUSES_MAX)))
+                elif not await self._catch_up():
+                    return round.finish(requests)
+            except BlobMissing:
+                await self._begin_again()
+
+    async def _catch_up(self) -> bool:
+        """Read what others have written; whether there was anything."""
+        bodies = await self.log.read()
+        for body in bodies:
+            self._absorb(decode_body(body, self.blobs.options.where))
+        return bool(bodies)
+
+    def _absorb(self, effects: Sequence[Effect]) -> None:
+        news = News()
+        self.replica.absorb(effects, news)
+        if news:
+            self._pause_s = _LOOK_S
+            self.wakeups.tell(ended=news.ended)
+
+    async def _begin_again(self) -> None:
+        """This handle was so slow that its log has been removed meanwhile (or it was deleted: then this raises)."""
+        _logger.warning("%s: this handle was left behind; it reads the hub anew", self.blobs.options.where)
+        self.replica, self.log = await restore(self.blobs, self.replica.limits, self.log.roll_bytes)
+        self.wakeups.tell(ended=True)
+
+    def _clock(self) -> int:
+        given = self.blobs.options.clock_us
+        return given() if given is not None else self.blobs.clock()
+
+    # ── a new beginning ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _roll(self) -> None:
+        """End a long log. Who succeeds writes the snapshot; one that is late holds back who would make it later still."""
+        if self._snapshot is not None and not self._snapshot.done():
+            await asyncio.wait([self._snapshot])
+        try:
+            if await self.log.roll():
+                # Both now: the log goes on while the snapshot is written.
+                beginning, effects = copy(self.log.place), self.replica.as_effects()
+                self._snapshot = asyncio.create_task(self._write(beginning, effects), name="durable-azure snapshot")
+        except (StoreError, BlobMissing) as error:
+            _logger.warning("%s: the log could not be ended: %s; tried again later", self.blobs.options.where, error)
+
+    async def _write(self, beginning: Place, effects: Iterable[Effect]) -> None:
+        try:
+            await begin_anew(self.blobs, beginning, effects, self.hub)
+        except (StoreError, BlobMissing) as error:
+            _logger.warning("%s: no snapshot was written: %s; the log is read from further back", self.blobs.options.where, error)
+
+    # ── what others do ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def _watch(self) -> None:
+        """While somebody listens: look again and again, the less often the longer nothing has happened."""
+        while True:
+            await self.wakeups.wanted.wait()
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(self._pause_s * 1.5, self.blobs.options.poll_s)
+            if not self.wakeups:
+                self.wakeups.wanted.clear()
+            elif self._calls.empty():
+                with suppress(StoreError):  # who calls meets the same trouble and reports it
+                    await self.submit([Look(lambda _state: None)])
+
+
+def _is_claim(call: _Call) -> bool:
+    return isinstance(call.requests[0], ClaimRequest) if call.requests else False
+
+
+def _set(future: asyncio.Future[list[Any]], answer: list[Any] | None = None, error: Exception | None = None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(answer or [])
