@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from io import BytesIO
 from typing import Any, TypeVar
 
 from attrs import define, field, frozen
@@ -18,7 +19,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
 from durable_azure.clock import ServiceClock
-from durable_azure.errors import BlobMissing, is_transient, translate
+from durable_azure.errors import BlobMissing, code_of, is_transient, translate
 from durable_azure.options import AzureOptions
 from durable_core.errors import StoreUrlError
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.02
 _LAST_PAUSE_S = 1.0
+_STREAMED_BYTES = 1 << 19
 _SINGLE_GET_BYTES = 128 << 20
 """Logs are read in one request: the SDK's further ones would demand that the blob has not grown meanwhile."""
 
@@ -91,7 +93,7 @@ class Blobs:
         """Append at ``position``; False if the blob does not end there (any more: it may be this very data that is there)."""
         self.writes += 1
         client = self.container.get_blob_client(name)
-        return await self._unless(412, 409, lambda: client.append_block(data, length=len(data), appendpos_condition=position))
+        return await self._unless(412, 409, lambda: client.append_block(_body(data), length=len(data), appendpos_condition=position))
 
     async def read(self, name: str, position: int = 0) -> bytes | None:
         """Everything from ``position`` on. None: the blob ends before it."""
@@ -118,7 +120,7 @@ class Blobs:
     async def put_new(self, name: str, data: bytes) -> bool:
         """A blob of a name that is used once. False: it is there (a request that was sent twice, or somebody else's)."""
         self.writes += 1
-        return await self._unless(409, 412, lambda: self.container.get_blob_client(name).upload_blob(data, overwrite=False))
+        return await self._unless(409, 412, lambda: self.container.get_blob_client(name).upload_blob(_body(data), overwrite=False))
 
     async def get(self, name: str) -> Stored | None:
         self.reads += 1
@@ -138,8 +140,8 @@ class Blobs:
         self.writes += 1
         client = self.container.get_blob_client(name)
         if etag is None:
-            return await self._unless(409, 412, lambda: client.upload_blob(data, overwrite=False))
-        match = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+            return await self._unless(409, 412, lambda: client.upload_blob(_body(data), overwrite=False))
+        match: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
         return await self._unless(409, 412, lambda: client.upload_blob(data, overwrite=True, **match))
 
     async def delete(self, name: str) -> None:
@@ -163,7 +165,7 @@ class Blobs:
         try:
             await self._try(call)
         except HttpResponseError as error:
-            if error.status_code in (first, second) and str(error.error_code or "") in _CONDITIONS:
+            if error.status_code in (first, second) and code_of(error) in _CONDITIONS:
                 return False
             raise translate(error, self.options.where) from error
         return True
@@ -183,7 +185,7 @@ class Blobs:
             return await self._repeat(call)
         except HttpResponseError as error:
             if error.status_code == 404:
-                raise BlobMissing(str(error.error_code)) from error
+                raise BlobMissing(code_of(error)) from error
             raise
 
     async def _repeat(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -209,9 +211,14 @@ _CONDITIONS = frozenset(
 )
 
 
+def _body(data: bytes) -> bytes | BytesIO:
+    """Large ones as a stream, which aiohttp sends in pieces; a new one for each attempt."""
+    return BytesIO(data) if len(data) > _STREAMED_BYTES else data
+
+
 def _default_credential(where: str) -> Any:
     try:
-        from azure.identity.aio import DefaultAzureCredential  # type: ignore[import-not-found, unused-ignore]
+        from azure.identity.aio import DefaultAzureCredential  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         options = "connection_string, sas or key (or AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_KEY)"
         raise StoreUrlError(f"{where} needs a credential: give {options}, or install azure-identity") from error

@@ -6,7 +6,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 
 from durable_core.errors import StoreError, StoreFullError, StoreReadOnlyError, StoreUnavailableError
 
-__all__ = ["BlobMissing", "is_transient", "translate"]
+__all__ = ["BlobMissing", "code_of", "is_transient", "translate"]
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -21,10 +21,16 @@ def is_transient(error: AzureError) -> bool:
     return not isinstance(error, ClientAuthenticationError) and (status is None or status in _TRANSIENT)
 
 
+def code_of(error: AzureError) -> str:
+    """The service's own name for it; "" if it did not answer."""
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")
+
+
 def translate(error: AzureError, where: str) -> StoreError:
     """The store's trouble. Messages of the service may quote a request's signature, so only its code is shown."""
     status = getattr(error, "status_code", None)
-    code = getattr(error, "error_code", None) or type(error).__name__
+    code = code_of(error) or type(error).__name__
     said = f"(the service says: {status} {code})" if status else f"({code})"
     if is_transient(error):
         return StoreUnavailableError(f"{where} cannot be reached {said}: look at the network and at the state of the storage account")

@@ -25,7 +25,7 @@ MANIFEST = "hub.json"
 FORMAT = 1
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     hub: str
     log: int

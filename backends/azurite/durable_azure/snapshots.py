@@ -34,6 +34,7 @@ _TRIES = 5
 
 async def restore(blobs: Blobs, limits: Capabilities, roll_bytes: int) -> tuple[Replica, Log]:
     """The hub as ``hub.json``, its snapshot and the log say. Raises ``StoreFormatError`` if something is missing or damaged."""
+    missing: BlobMissing | None = None
     for _ in range(_TRIES):
         manifest, _ = await manifests.load(blobs)
         replica = Replica(limits)

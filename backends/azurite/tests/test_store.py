@@ -135,7 +135,7 @@ async def test_a_flipped_byte_is_reported(handle: Any, damaged: str) -> None:
     data[len(data) // 2] ^= 1
     await blobs.delete(damaged)
     await blobs.container.upload_blob(damaged, bytes(data), blob_type="AppendBlob" if damaged != MANIFEST else "BlockBlob")
-    with pytest.raises(StoreFormatError, match="(?s)damaged.*[Rr]estore"):
+    with pytest.raises(StoreFormatError, match=r"(?s)damaged.*[Rr]estore"):
         await handle()
 
 
