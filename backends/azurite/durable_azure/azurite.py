@@ -77,7 +77,7 @@ def _installed() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         complete = folder / "complete"
         if not complete.exists():
-            command = [_program("npm"), "install", "--no-audit", "--no-fund", "--prefix", folder, f"azurite@{VERSION}"]
+            command = [_program("npm"), "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"azurite@{VERSION}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise StoreUnavailableError(f"azurite@{VERSION} cannot be installed: {done.stderr.strip()[-500:]}")

@@ -30,6 +30,7 @@ T = TypeVar("T")
 _FIRST_PAUSE_S = 0.02
 _LAST_PAUSE_S = 1.0
 _STREAMED_BYTES = 1 << 19
+_BLOCK_BYTES = 1 << 20
 _SINGLE_GET_BYTES = 128 << 20
 """Logs are read in one request: the SDK's further ones would demand that the blob has not grown meanwhile."""
 
@@ -65,6 +66,8 @@ class Blobs:
             "connection_timeout": 5,
             "read_timeout": 10,
             "max_single_get_size": _SINGLE_GET_BYTES,
+            "max_single_put_size": _BLOCK_BYTES,  # aiohttp complains of larger pieces: they hold the loop up
+            "max_block_size": _BLOCK_BYTES,
             "raw_response_hook": self._learn,
         }
         if options.connection_string is not None:
@@ -112,7 +115,8 @@ class Blobs:
         except HttpResponseError as error:
             if error.status_code != 416:
                 raise translate(error, self.options.where) from error
-            size = str(error.response.headers.get("Content-Range", "") if error.response else "").rpartition("/")[2]
+            headers = getattr(error.response, "headers", {})
+            size = str(headers.get("Content-Range", "")).rpartition("/")[2]
             return None if size.isdigit() and int(size) < position else b""
 
     # ── other blobs ──────────────────────────────────────────────────────────────────────────────────────────
