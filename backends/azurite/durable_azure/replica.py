@@ -5,7 +5,7 @@ Only durable effects get here. What is decided but not yet durable lives in a ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeVar
 
@@ -136,7 +136,7 @@ class Replica:
         state = self.state
         history = [(id, tuple(rows)) for id, rows in state.history.items()]
         messages = [row for inbox in state.inbox.values() for row in inbox.values()]
-        effects: list[Iterable[fx.Effect]] = [
+        effects: Sequence[Iterable[fx.Effect]] = [
             map(fx.PutInstance, list(state.instances.values())),
             (fx.PutDetail(id, kind, data) for (id, kind), data in list(state.details.items())),
             map(fx.PutMessage, messages),
