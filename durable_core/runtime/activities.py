@@ -18,7 +18,6 @@ from msgspec import Struct
 from durable_core.backend import ClaimedTask
 from durable_core.codec import decode_event
 from durable_core.definitions.activity import Activity, ActivityContext
-from durable_core.errors import FailureDetails
 from durable_core.events import TaskCompleted, TaskFailed
 from durable_core.failures import describe
 from durable_core.runtime.live import LiveInstance, TaskLease
@@ -150,20 +149,12 @@ class ActivityRunner:
         except BaseException as error:  # SystemExit and a cancellation of its own making are failures like any other
             # Not so that of a loop that is torn down: what it cuts off stays leased, and runs again.
             lease.cancelled = lease.cancelled or _was_cut_off(error)
-            event = TaskFailed(scheduled.id, error.details if isinstance(error, ChildFailed) else describe(error))
+            event = TaskFailed(scheduled.id, describe(error))
         del self._leases[lease.task.id]
         lane.free += 1
         if lease.holder is not None:
             lease.holder.local_tasks -= 1
         self._ended(lease, event)
-
-
-class ChildFailed(Exception):
-    """An activity failed in another process, where its failure was described."""
-
-    def __init__(self, details: FailureDetails) -> None:
-        super().__init__(details)
-        self.details = details
 
 
 def _was_cut_off(error: BaseException) -> bool:

@@ -28,7 +28,8 @@ from durable_core.moments import due_time_us, to_datetime
 from durable_core.runtime.live import LiveInstance
 from durable_core.runtime.requests import operation_request, start_request
 from durable_core.runtime.runner import Runner
-from durable_core.runtime.session import Session
+from durable_core.runtime.session import LocalWorker, Session
+from durable_core.runtime.threads import DaemonThreads
 
 _logger = logging.getLogger("durable_core.engine")
 
@@ -52,6 +53,12 @@ class LiveEntity(LiveInstance, eq=False, kw_only=True):
 
 
 class EntityRunner(Runner[LiveEntity]):
+    """``threads`` are the activities', too."""
+
+    def __init__(self, session: Session, worker: LocalWorker, threads: DaemonThreads) -> None:
+        super().__init__(session, worker)
+        self._threads = threads
+
     def begin(self, claimed: ClaimedTurn) -> LiveEntity:
         bound, snapshot = self.session.registry.entities[claimed.name], decode_snapshot(claimed.snapshot)
         fence = claimed.instance, claimed.execution, claimed.epoch, claimed.version
@@ -84,7 +91,7 @@ class EntityRunner(Runner[LiveEntity]):
             if runs_here:
                 results += [await self._operate(live, request) for request in group]
             else:
-                results += await self.worker.turns.activities.threads.run(self._operate_in_thread, live, list(group))
+                results += await self._threads.run(self._operate_in_thread, live, list(group))
         return results
 
     def _operate_in_thread(self, live: LiveEntity, requests: list[Served]) -> list[Result]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
@@ -27,10 +27,7 @@ from durable_core.runtime.commits import TurnTranslator, termination
 from durable_core.runtime.guard import TurnGuard
 from durable_core.runtime.live import Arrival, LiveInstance, TaskLease
 from durable_core.runtime.runner import Runner
-from durable_core.runtime.session import Session
-
-if TYPE_CHECKING:
-    from durable_core.runtime.worker import Worker
+from durable_core.runtime.session import LocalWorker, Session
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REPLAY_SLICE_S = 0.005
@@ -46,7 +43,7 @@ class LiveOrchestration(LiveInstance, eq=False):
 
 
 class OrchestrationRunner(Runner[LiveOrchestration]):
-    def __init__(self, session: Session, worker: Worker) -> None:
+    def __init__(self, session: Session, worker: LocalWorker) -> None:
         super().__init__(session, worker)
         self._guard = TurnGuard.install()
         self.activities = ActivityRunner(session, self.task_ended)

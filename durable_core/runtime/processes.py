@@ -22,8 +22,7 @@ from typing import Any
 
 from durable_core.definitions.activity import Activity
 from durable_core.errors import FailureDetails
-from durable_core.failures import describe
-from durable_core.runtime.activities import ChildFailed
+from durable_core.failures import DescribedElsewhere, describe
 
 _logger = logging.getLogger("durable_core.activity")
 _DEATHS_MAX = 3
@@ -40,7 +39,7 @@ class ActivityProcesses:
         self._pool: ProcessPoolExecutor | None = None
 
     async def run(self, activity: Activity[..., Any], *args: Any) -> Any:
-        """The result, or ``ChildFailed``. If the child dies, the activity is run again in another one, a few times."""
+        """The result, or ``DescribedElsewhere``. If the child dies, the activity is run again in another one, a few times."""
         async with self._places:
             for death in range(1, _DEATHS_MAX + 1):
                 if self._pool is None:
@@ -59,7 +58,7 @@ class ActivityProcesses:
         died = (
             f"the process that ran activity {activity.name!r} died {_DEATHS_MAX} times; does it run out of memory or crash the interpreter?"
         )
-        raise ChildFailed(FailureDetails("ProcessDied", died))
+        raise DescribedElsewhere(FailureDetails("ProcessDied", died))
 
     def close(self) -> None:
         """Ends the children at once."""
@@ -111,4 +110,4 @@ def _call(module: str, qualname: str, args: tuple[Any, ...]) -> Any:
         activity = operator.attrgetter(qualname)(importlib.import_module(module))
         return (activity.fn if isinstance(activity, Activity) else activity)(*args)
     except BaseException as error:
-        raise ChildFailed(describe(error)) from None
+        raise DescribedElsewhere(describe(error)) from None

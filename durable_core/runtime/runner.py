@@ -13,16 +13,13 @@ import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from durable_core.backend import ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
 from durable_core.codec import encode_event
 from durable_core.errors import ReplayError
 from durable_core.runtime.live import LiveInstance, TaskLease
-from durable_core.runtime.session import Session
-
-if TYPE_CHECKING:
-    from durable_core.runtime.worker import Worker
+from durable_core.runtime.session import LocalWorker, Session
 
 _logger = logging.getLogger("durable_core.engine")
 
@@ -30,7 +27,7 @@ L = TypeVar("L", bound=LiveInstance)
 
 
 class Runner(ABC, Generic[L]):
-    def __init__(self, session: Session, worker: Worker) -> None:
+    def __init__(self, session: Session, worker: LocalWorker) -> None:
         self.session = session
         self.worker = worker
         self.worker_id = worker.id

@@ -45,7 +45,7 @@ class Worker:
         self.id = uuid4().hex
         await self._beat()
         self.turns = OrchestrationRunner(self._session, self)
-        self.entities = EntityRunner(self._session, self)
+        self.entities = EntityRunner(self._session, self, self.turns.activities.threads)
         self.wake()
 
     async def stop(self) -> None:
@@ -60,6 +60,10 @@ class Worker:
         self._beating.cancel()
         await asyncio.wait([self._beating])
         await self._session.committer.apply(AbandonWorker(self.id))
+
+    def hurry(self) -> None:
+        """Cancel what runs: it stays leased, and runs again later."""
+        self.turns.activities.stop()
 
     # ── claims ────────────────────────────────────────────────────────────────────────────────────────────────
 
