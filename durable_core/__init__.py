@@ -52,11 +52,11 @@ from durable_core.replay.fan_in import when_any as when_any
 from durable_core.replay.futures import DurableTask as DurableTask
 from durable_core.retry import RetryContext as RetryContext
 from durable_core.retry import RetryPolicy as RetryPolicy
-from durable_core.runtime.client import DurableClient as DurableClient
-from durable_core.runtime.client import OrchestrationHandle as OrchestrationHandle
+from durable_core.runtime.client.client import DurableClient as DurableClient
+from durable_core.runtime.client.client import OrchestrationHandle as OrchestrationHandle
+from durable_core.runtime.client.entities import EntityState as EntityState
+from durable_core.runtime.client.records import OrchestrationState as OrchestrationState
 from durable_core.runtime.engine import DurableEngine as DurableEngine
-from durable_core.runtime.entity_client import EntityState as EntityState
 from durable_core.runtime.options import WorkerOptions as WorkerOptions
-from durable_core.runtime.records import OrchestrationState as OrchestrationState
 
 __version__ = "0.1.0"

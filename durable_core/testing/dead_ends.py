@@ -9,7 +9,7 @@ from durable_core.errors import DurableError
 from durable_core.replay import source
 from durable_core.replay.machine import Execution
 from durable_core.runtime.session import Session
-from durable_core.runtime.worker import Worker
+from durable_core.runtime.worker.worker import Worker
 from durable_core.testing.clock import HORIZON_YEARS
 
 _TOLD_MAX = 10

@@ -25,10 +25,10 @@ from attrs import evolve
 
 from durable_core.errors import UsageError
 from durable_core.moments import to_datetime
-from durable_core.runtime.client import DurableClient
+from durable_core.runtime.client.client import DurableClient
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.session import Session
-from durable_core.runtime.worker import Worker
+from durable_core.runtime.worker.worker import Worker
 from durable_core.testing.clock import BESIDE, HORIZON_YEARS, LAST, NEVER_S, VirtualClock
 from durable_core.testing.dead_ends import dead_end
 from durable_core.testing.fakes import with_fakes

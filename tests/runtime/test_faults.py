@@ -29,7 +29,7 @@ from durable_core import (
 )
 from durable_core.backend import AbandonWorker, Command, Outcome
 from durable_core.events import TaskCompleted, TaskScheduled
-from durable_core.runtime.guard import TurnGuard
+from durable_core.runtime.worker.guard import TurnGuard
 from durable_core.testing.memory import MemoryBackend
 from tests.runtime import module_activities
 from tests.runtime.support import SECOND, engine_with, until

@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 from durable_core.backend import ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
 from durable_core.codec import encode_event
 from durable_core.errors import ReplayError
-from durable_core.runtime.live import LiveInstance, TaskLease
 from durable_core.runtime.session import LocalWorker, Session
+from durable_core.runtime.worker.live import LiveInstance, TaskLease
 
 _logger = logging.getLogger("durable_core.engine")
 

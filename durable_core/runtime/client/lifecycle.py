@@ -11,7 +11,7 @@ from durable_core import events as ev
 from durable_core.backend import ENDED, CreateInstance, InstanceFilter, InstanceStatus, OutcomeStatus, Purge, ReusePolicy
 from durable_core.codec import decode_event, encode_event
 from durable_core.errors import InstanceAlreadyExistsError
-from durable_core.runtime.sender import Sender, not_found, range_us
+from durable_core.runtime.client.sender import Sender, not_found, range_us
 
 
 class LifecycleClient(Sender):

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from msgspec import field
 
 from durable_core import events as ev
@@ -23,22 +22,18 @@ from durable_core.definitions.entity import EntityContext, EntityId
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import FailureDetails
 from durable_core.failures import describe
-from durable_core.mailbox import EntitySnapshot, Served
+from durable_core.mailbox import EntitySnapshot, Served, decode_snapshot, encode_snapshot
 from durable_core.moments import due_time_us, to_datetime
-from durable_core.runtime.live import LiveInstance
 from durable_core.runtime.requests import operation_request, start_request
-from durable_core.runtime.runner import Runner
 from durable_core.runtime.session import LocalWorker, Session
-from durable_core.runtime.threads import DaemonThreads
+from durable_core.runtime.worker.live import LiveInstance
+from durable_core.runtime.worker.runner import Runner
+from durable_core.runtime.worker.threads import DaemonThreads
 
 _logger = logging.getLogger("durable_core.engine")
 
 Result = str | FailureDetails | None
 """Of an operation; None: the lock is granted."""
-
-
-def decode_snapshot(data: bytes | None) -> EntitySnapshot:
-    return msgspec.json.decode(data, type=EntitySnapshot) if data else EntitySnapshot()
 
 
 class LiveEntity(LiveInstance, eq=False, kw_only=True):
@@ -81,7 +76,7 @@ class EntityRunner(Runner[LiveEntity]):
             return
         messages = [*(each for each in live.sent if isinstance(each, Message)), *(reply for reply in replies if reply is not None)]
         creates = tuple(each for each in live.sent if isinstance(each, CreateInstance))
-        self.submit(live, messages=tuple(messages), creates=creates, snapshot=msgspec.json.encode(live.snapshot))
+        self.submit(live, messages=tuple(messages), creates=creates, snapshot=encode_snapshot(live.snapshot))
 
     # ── operations ────────────────────────────────────────────────────────────────────────────────────────────
 

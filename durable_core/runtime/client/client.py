@@ -17,11 +17,11 @@ from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import InstanceAlreadyExistsError, OrchestrationFailedError
 from durable_core.moments import to_us
 from durable_core.replay.context import OrchestrationContext
-from durable_core.runtime.entity_client import EntityClient
-from durable_core.runtime.lifecycle_client import LifecycleClient
-from durable_core.runtime.records import OrchestrationState, decode_failure, read_record
+from durable_core.runtime.client.entities import EntityClient
+from durable_core.runtime.client.lifecycle import LifecycleClient
+from durable_core.runtime.client.records import OrchestrationState, decode_failure, read_record
+from durable_core.runtime.client.sender import not_found, range_us
 from durable_core.runtime.requests import start_request
-from durable_core.runtime.sender import not_found, range_us
 
 P = ParamSpec("P")
 R = TypeVar("R")

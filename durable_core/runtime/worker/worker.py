@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Claim, ClaimedTurn, Heartbeat, Selectors
 from durable_core.errors import StoreError
-from durable_core.runtime.entities import EntityRunner
-from durable_core.runtime.orchestrations import OrchestrationRunner
 from durable_core.runtime.session import Session
+from durable_core.runtime.worker.entities import EntityRunner
+from durable_core.runtime.worker.orchestrations import OrchestrationRunner
 
 _logger = logging.getLogger("durable_core.engine")
 _TURNS_PER_CLAIM = 500

@@ -18,7 +18,7 @@ from durable_core.backend import InstanceStatus, Message
 from durable_core.codec import encode_event, join_events
 from durable_core.errors import FailureDetails
 from durable_core.ids import child_result_id, entity_name, task_key, timer_key
-from durable_core.runtime.live import LiveInstance
+from durable_core.runtime.worker.live import LiveInstance
 
 
 class TurnTranslator:

@@ -22,12 +22,12 @@ from durable_core.failures import describe
 from durable_core.ids import task_key
 from durable_core.replay.locks import outstanding_locks
 from durable_core.replay.machine import LOGIC_VERSION, Execution
-from durable_core.runtime.activities import ActivityRunner
-from durable_core.runtime.commits import TurnTranslator, termination
-from durable_core.runtime.guard import TurnGuard
-from durable_core.runtime.live import Arrival, LiveInstance, TaskLease
-from durable_core.runtime.runner import Runner
 from durable_core.runtime.session import LocalWorker, Session
+from durable_core.runtime.worker.activities import ActivityRunner
+from durable_core.runtime.worker.commits import TurnTranslator, termination
+from durable_core.runtime.worker.guard import TurnGuard
+from durable_core.runtime.worker.live import Arrival, LiveInstance, TaskLease
+from durable_core.runtime.worker.runner import Runner
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REPLAY_SLICE_S = 0.005

@@ -20,12 +20,12 @@ from durable_core.codec import decode_event
 from durable_core.definitions.activity import Activity, ActivityContext
 from durable_core.events import TaskCompleted, TaskFailed
 from durable_core.failures import describe
-from durable_core.runtime.live import LiveInstance, TaskLease
 from durable_core.runtime.session import Session
-from durable_core.runtime.threads import DaemonThreads
+from durable_core.runtime.worker.live import LiveInstance, TaskLease
+from durable_core.runtime.worker.threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from durable_core.runtime.processes import ActivityProcesses
+    from durable_core.runtime.worker.processes import ActivityProcesses
 
 
 class _Lane(Struct):
@@ -129,7 +129,7 @@ class ActivityRunner:
 
     @cached_property
     def _processes(self) -> ActivityProcesses:
-        from durable_core.runtime.processes import ActivityProcesses  # not at import: multiprocessing is large
+        from durable_core.runtime.worker.processes import ActivityProcesses  # not at import: multiprocessing is large
 
         return ActivityProcesses(self._session.options.activity_processes)
 

@@ -11,10 +11,10 @@ from attrs import field, frozen
 from durable_core.backend import InstanceFilter, InstanceRecord, OutcomeStatus, Purge
 from durable_core.definitions.entity import EntityId
 from durable_core.definitions.registry import Registry
+from durable_core.mailbox import decode_snapshot
 from durable_core.moments import due_time_us, to_datetime
-from durable_core.runtime.entities import decode_snapshot
+from durable_core.runtime.client.sender import Sender, range_us
 from durable_core.runtime.requests import operation_request
-from durable_core.runtime.sender import Sender, range_us
 
 E = TypeVar("E")
 
