@@ -141,11 +141,13 @@ async def test_an_ended_instance_is_found_with_its_output(hub: Driver) -> None:
     assert after(turn).version == record.version
 
 
+@proves(Property.QUERY)
 async def test_a_cursor_is_not_invented(hub: Driver) -> None:
     with pytest.raises(UsageError):
         await hub.backend.query_instances(InstanceFilter(), limit=1, cursor="rubbish")
 
 
+@proves(Property.QUERY)
 async def test_records_come_in_the_order_asked_for(hub: Driver) -> None:
     await hub.create("a")
     await hub.create("b")
