@@ -34,7 +34,7 @@ class Run:
 
 def certificate(spec: str, harness: Harness, run: Run, *, profile: str, seed: int) -> dict[str, Any]:
     """Plain data. ``verdict`` is "conforms" only if nothing failed, nothing is exempt, and something was tested."""
-    verdict = "fails" if run.failed or not run.passed else "conforms with exemptions" if run.exempt else "conforms"
+    verdict = "fails" if run.failed or not (run.passed or run.exempt) else "conforms with exemptions" if run.exempt else "conforms"
     return {
         "verdict": verdict,
         "backend": spec,

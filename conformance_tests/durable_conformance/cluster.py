@@ -21,7 +21,7 @@ from durable_conformance.properties import Property, proving
 from durable_core import DurableClient
 from durable_core.backend import ENDED, Backend, Command, CommitTurn, HistoryRange, InstanceFilter, Outcome, Release, Selectors
 from durable_core.codec import decode_events
-from durable_core.events import Completion, ExecutionStarted, Failure, TaskCompleted, TaskScheduled
+from durable_core.events import Completion, Event, ExecutionStarted, Failure, TaskCompleted, TaskScheduled
 
 __all__ = ["Cluster", "audit", "of_engines", "of_processes"]
 
@@ -176,7 +176,7 @@ async def audit(cluster: Cluster) -> None:
 
 async def _audit_history(backend: Backend, instance: str, length: int, done: Counter[str]) -> None:
     [page] = await backend.read_history([HistoryRange(instance, max_bytes=1 << 30)])
-    history = []
+    history: list[Event] = []
     with proving(Property.HISTORY):
         for row in page.rows:
             events = decode_events(row.payload)

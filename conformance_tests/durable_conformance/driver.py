@@ -234,6 +234,8 @@ class Driver:
         turns, tasks = list(claim.turns), list(claim.tasks)
         while claim.turns:
             claim = await self.claim(worker, turns=10_000, tasks=10_000)
+            with proving(Property.LEASE, evidence=False):
+                assert not {turn.instance for turn in claim.turns} & {turn.instance for turn in turns}, "handed out again"
             turns += claim.turns
             tasks += claim.tasks
         return replace(claim, turns=tuple(turns), tasks=tuple(tasks))

@@ -202,7 +202,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     found = []
     for spec, run in runs.items():
         harness = _new_harness(spec)
-        found.append(certificate(spec, harness, run, profile=config.getoption("durable_profile"), seed=config.getoption("durable_seed")))
+        found.append(certificate(spec, harness, run, profile=config.option.durable_profile, seed=config.option.durable_seed))
         asyncio.run(harness.destroy())
         terminalreporter.section("certificate")
         for line in table(found[-1]):

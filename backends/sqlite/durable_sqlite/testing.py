@@ -75,8 +75,8 @@ class SqliteHarness:
         for file in self._folder.glob("hub.db-*"):
             if file.is_file():
                 file.unlink()
-        with (self._folder / "hub.db").open("r+b") as file:
-            file.write(b"no database" * 10)
+        with (self._folder / "hub.db").open("r+b") as database:
+            database.write(b"no database" * 10)
 
     def _new(self) -> SqliteBackend:
         return open_backend(self.url, clock_us=lambda: self._now_us)

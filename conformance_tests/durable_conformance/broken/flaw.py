@@ -10,11 +10,13 @@ from attrs import frozen
 
 from durable_conformance.properties import Property
 
-__all__ = ["FLAWS", "MODULES", "Flaw", "breaks", "load"]
+__all__ = ["FLAWS", "MODULES", "TWINS", "Flaw", "breaks", "load"]
 
 T = TypeVar("T")
 MODULES = ("memory", "sqlite")
-"""Those beside this file that have broken stores, and a ``Twin``."""
+"""Those beside this file that have broken stores."""
+TWINS = ("memory:Twin", "memory:TwinWithAClock", "sqlite:Twin")
+"""The same layers without a mistake."""
 
 
 @frozen

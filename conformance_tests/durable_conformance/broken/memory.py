@@ -38,15 +38,18 @@ from durable_core.backend import (
     SendMessage,
     Wakeup,
 )
-from durable_core.errors import StoreUnavailableError
+from durable_core.errors import StoreUnavailableError, UsageError
 from durable_core.hub import InstanceRow, State, TaskRow
 from durable_core.testing.memory import MemoryBackend
 
-__all__ = ["Twin", "Unreachable"]
+__all__ = ["Twin", "TwinWithAClock", "Unreachable"]
 
 
 class _Layer(MemoryBackend):
     """Does nothing to what passes through it."""
+
+    kept: dict[str, TaskRow]
+    number = 0
 
     @property
     def state(self) -> State:
@@ -82,6 +85,15 @@ class Twin(MemoryHarness):
     """The layer without a mistake: it passes."""
 
     kind = _Layer
+
+
+class TwinWithAClock(MemoryHarness):
+    """The twin of ``WorkerClock``: a clock that nobody else has."""
+
+    features = frozenset({"many_handles", "server_clock"})
+
+    def _new(self) -> MemoryBackend:
+        return _Layer(self._name, clock_us=lambda: time.monotonic_ns() // 1_000)
 
 
 class Unreachable(MemoryHarness):
@@ -378,7 +390,7 @@ class _ReplyLost(_Layer):
         return replace(outcome, messages=()) if again else outcome
 
 
-@breaks(Property.CONSERVATION, "test_commit")
+@breaks(Property.RETRY, "test_commit")
 class RepeatedCommitWithoutMessages(MemoryHarness):
     """What came with a commit's reply is lost with the reply."""
 
@@ -387,8 +399,8 @@ class RepeatedCommitWithoutMessages(MemoryHarness):
 
 class _NewClaim(_Layer):
     async def claim(self, worker: str, *, claim_id: str, turns: int, tasks: int, selectors: Selectors) -> Claim:
-        self._number = getattr(self, "_number", 0) + 1
-        return await super().claim(worker, claim_id=f"{claim_id} {self._number}", turns=turns, tasks=tasks, selectors=selectors)
+        self.number += 1
+        return await super().claim(worker, claim_id=f"{claim_id} {self.number}", turns=turns, tasks=tasks, selectors=selectors)
 
 
 @breaks(Property.RETRY, "test_claim")
@@ -457,10 +469,6 @@ class FirstTimerLost(MemoryHarness):
     kind = _NoFirstTimer
 
 
-class _LocalClock(_Layer):
-    """The clock of the process that calls, where the harness says that it decides nothing."""
-
-
 @breaks(Property.TIMERS, "server_clock or worker_clock or clocks")
 class WorkerClock(MemoryHarness):
     """The clock of a worker decides, although the store claims a clock of its own."""
@@ -468,7 +476,7 @@ class WorkerClock(MemoryHarness):
     features = frozenset({"many_handles", "server_clock"})
 
     def _new(self) -> MemoryBackend:
-        return _LocalClock(self._name, clock_us=lambda: time.time_ns() // 1_000)
+        return _Layer(self._name, clock_us=lambda: time.time_ns() // 1_000)
 
 
 # ── 9: progress ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -491,14 +499,9 @@ class QueueBlocked(MemoryHarness):
     kind = _LimitFirst
 
 
-class _YoungestFirst(_Layer):
-    def before(self, command: Command) -> Command:
-        if isinstance(command, CreateInstance):
-            self._ages = getattr(self, "_ages", 0) + 1
-        return command
-
+class _ById(_Layer):
     async def claim(self, worker: str, *, claim_id: str, turns: int, tasks: int, selectors: Selectors) -> Claim:
-        hidden = {id: row for id, row in sorted(self.state.instances.items())[turns:]} if turns < 50 else {}
+        hidden = dict(sorted(self.state.instances.items())[turns:]) if turns < 50 else {}
         for id in hidden:
             del self.state.instances[id]
         claim = await super().claim(worker, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
@@ -510,7 +513,7 @@ class _YoungestFirst(_Layer):
 class NoOrder(MemoryHarness):
     """Claims in the order of the ids: what has waited longest is passed over for as long as something else comes first."""
 
-    kind = _YoungestFirst
+    kind = _ById
 
 
 class _HeldForEver(_Layer):
@@ -530,16 +533,14 @@ class HeldIsDeaf(MemoryHarness):
 class _OrphansStay(_Layer):
     def before(self, command: Command) -> Command:
         if isinstance(command, AbandonWorker):
-            self._kept = {id: row for id, row in self.state.tasks.items() if row.worker == command.worker}
+            self.kept = {id: row for id, row in self.state.tasks.items() if row.worker == command.worker}
         return command
 
     def after(self, command: Command, outcome: Outcome) -> Outcome:
         if isinstance(command, AbandonWorker):
-            for id, row in self._kept.items():
+            for id, row in self.kept.items():
                 self.state.tasks[id] = row
         return outcome
-
-    _kept: dict[str, TaskRow] = {}
 
 
 @breaks(Property.PROGRESS, "test_claim")
@@ -591,16 +592,14 @@ class EventsLostInContinueAsNew(MemoryHarness):
 class _LeavesTasks(_Layer):
     def before(self, command: Command) -> Command:
         if isinstance(command, Purge):
-            self._tasks = {id: row for id, row in self.state.tasks.items() if row.instance == command.instance}
+            self.kept = {id: row for id, row in self.state.tasks.items() if row.instance == command.instance}
         return command
 
     def after(self, command: Command, outcome: Outcome) -> Outcome:
         if isinstance(command, Purge) and outcome.status is OutcomeStatus.OK:
-            for id, row in self._tasks.items():
+            for id, row in self.kept.items():
                 self.state.tasks[id] = row
         return outcome
-
-    _tasks: dict[str, TaskRow] = {}
 
 
 @breaks(Property.PURGE, "test_purge")
@@ -679,6 +678,8 @@ class AttemptsInTheProcess(MemoryHarness):
 
 class _Offset(_Layer):
     async def query_instances(self, filter: InstanceFilter, *, limit: int, cursor: str | None = None) -> Page:
+        if not (cursor or "0").isdigit():
+            raise UsageError(f"{cursor!r} is not a cursor")
         skip = int(cursor or 0)
         page = await super().query_instances(filter, limit=skip + limit)
         return Page(page.records[skip:], str(skip + limit) if page.cursor else None)
@@ -742,8 +743,9 @@ class _Silent(_Layer):
 
 
 async def _nothing(hints: AsyncIterator[Wakeup]) -> AsyncIterator[Wakeup]:
+    quiet = True
     async for hint in hints:
-        if hint is None:
+        if not quiet:
             yield hint
 
 
@@ -758,15 +760,15 @@ class WakeupsDeclaredOnly(MemoryHarness):
 
 
 class _Psychic(_Layer):
+    workers: frozenset[str] = frozenset()
+
     async def close(self) -> None:
         if self._opened is not None:
-            for worker in list(self.state.workers):
-                if worker in getattr(self, "_mine", ()):
-                    await MemoryBackend.apply(self, [AbandonWorker(worker)])
+            await MemoryBackend.apply(self, [AbandonWorker(worker) for worker in self.workers])
         await super().close()
 
     async def heartbeat(self, worker: str, *, ttl_us: int) -> Heartbeat:
-        self._mine = {*getattr(self, "_mine", ()), worker}
+        self.workers |= {worker}
         return await super().heartbeat(worker, ttl_us=ttl_us)
 
 

@@ -37,13 +37,13 @@ def profile(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("durable_seed"))
+    return int(request.config.option.durable_seed)
 
 
 @pytest.fixture
 def minutes(request: pytest.FixtureRequest) -> float:
     """How long the soak profile tries random programs."""
-    return float(request.config.getoption("durable_minutes"))
+    return float(request.config.option.durable_minutes)
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def dice(seed: int, request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture
 def cases(request: pytest.FixtureRequest) -> Counter[str]:
     """Count what was tried, for the certificate."""
-    return request.node.stash.setdefault(CASES, Counter())
+    counted: Counter[str] = request.node.stash.setdefault(CASES, Counter())
+    return counted
 
 
 @pytest.hookimpl(tryfirst=True)

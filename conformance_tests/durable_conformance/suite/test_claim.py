@@ -28,9 +28,9 @@ async def test_an_unknown_worker_gets_nothing(hub: Driver) -> None:
 @proves(Property.PROGRESS)
 async def test_only_known_names_are_handed_out(hub: Driver) -> None:
     await hub.register()
-    await hub.create("mine")
     for number in range(20):
-        await hub.create(f"unknown-{number}", name="unheard of")
+        await hub.create(f"a stranger {number}", name="unheard of")
+    await hub.create("mine")
     claim = await hub.claim(turns=5, selectors=Selectors(frozenset({"orch"})))
     assert [turn.instance for turn in claim.turns] == ["mine"]
     assert (await hub.claim(selectors=Selectors(activities=frozenset({"orch"}), entities=frozenset({"orch", "unheard of"})))).turns == ()

@@ -86,6 +86,7 @@ async def test_two_handles_that_claim_at_once_get_different_things(hub: Driver) 
         claimed: list[str] = []
         while turns := (await hub.claim(f"w{number}", turns=3, on=handles[number])).turns:
             claimed += (turn.instance for turn in turns)
+            assert len(claimed) <= len(ids), "something was handed out twice"
         return claimed
 
     claimed = [id for part in await asyncio.gather(*map(claim_all, range(3))) for id in part]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from durable_conformance.driver import SECOND_US, Driver, after, ended, status_of
+from durable_conformance.driver import HOUR_US, SECOND_US, Driver, after, ended, status_of
 from durable_conformance.properties import Property, proves, proving, requires
 from durable_core.backend import InstanceStatus, NextExecution, OutcomeStatus, Purge, RecordUpdate, Release, SendMessage
 
@@ -21,8 +21,9 @@ async def test_what_cannot_run_does_not_block_what_can(hub: Driver) -> None:
         if number % 3 == 0:
             await hub.commit(turn, record=RecordUpdate(status=InstanceStatus.SUSPENDED), hold_us=0)
         else:
-            what = {"park": True} if number % 3 == 1 else {"delay_us": 3_600 * SECOND_US}
-            await hub.one(Release(turn.instance, turn.execution, turn.epoch, problem="poison", **what))
+            park, delay_us = (True, 0) if number % 3 == 1 else (False, HOUR_US)
+            fence = turn.instance, turn.execution, turn.epoch
+            await hub.one(Release(*fence, problem="poison", park=park, delay_us=delay_us))
         await hub.send(turn.instance)
     for number in range(10):
         await hub.create(f"1 unknown {number}", name="unheard of")
@@ -63,7 +64,7 @@ async def test_old_new_and_unscoped_messages_in_one_batch(hub: Driver) -> None:
     """A stale completion does not take a live event with it."""
     turn = await hub.running(tasks=(hub.task("stale"),))
     await hub.commit(turn, append=None, next_execution=NextExecution("next", b""), keep_tasks=True)
-    following = after(turn, version=turn.version + 1, execution="next")
+    following = after(turn, execution="next")
     await hub.commit(following, tasks=(hub.task("fresh"),))
     event, scoped = hub.message("i", b"event"), hub.message("i", b"scoped", execution="next")
     outcomes = await hub.apply(hub.completion("stale", turn), SendMessage(event), hub.completion("fresh", following), SendMessage(scoped))

@@ -67,6 +67,15 @@ async def test_settling_deletes_the_task_whoever_leases_it(hub: Driver) -> None:
 
 
 @proves(Property.CONSERVATION)
+async def test_settling_leaves_live_events_alone(hub: Driver) -> None:
+    turn = await hub.running(tasks=(hub.task("t"), hub.task("done")))
+    await hub.one(hub.completion("done", turn))
+    event = await hub.send("i", b"event")
+    outcome = await hub.commit(turn, settles=("t", "done"))
+    assert outcome.messages == (event,)
+
+
+@proves(Property.CONSERVATION)
 async def test_settling_deletes_an_undelivered_completion(hub: Driver) -> None:
     turn = await hub.running(tasks=(hub.task("t"),))
     await hub.one(hub.completion("t", turn))
