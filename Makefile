@@ -4,11 +4,15 @@
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest --hypothesis-profile=$(or $(HYPOTHESIS),ci)
 FOLDERS := conftest.py benchmarks tools tests $(wildcard backends/*/tests conformance_tests/tests examples)
-URL = $(if $(filter sqlite,$(BACKEND)),sqlite:///:temp:,$(BACKEND)://)
 BACKEND ?= sqlite
+# What --durable-backend calls each store; anything else is passed on as it is (a URL, or module:factory).
+URL_memory := memory://
+URL_sqlite := sqlite:///:temp:
+URL_postgres := durable_postgres.testing:PostgresHarness
+URL = $(or $(URL_$(BACKEND)),$(BACKEND))
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance crash crash-examples clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth crash crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -50,8 +54,11 @@ bench: venv ## the benchmarks, against the floor
 	$(PY) -m benchmarks latency 500
 	$(PY) -m benchmarks growth
 
-conformance: venv ## the full conformance suite (BACKEND=sqlite or memory)
-	$(PYTEST) --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full
+conformance: venv ## the full conformance suite and its certificate (BACKEND=sqlite, memory, postgres or module:factory)
+	$(PYTEST) --timeout=0 --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full --certificate certificate.json
+
+conformance-teeth: venv ## does the suite bite? It has to fail every deliberately broken store
+	$(PY) -m durable_conformance.teeth --long
 
 crash: venv ## the long crash test: 300 kills
 	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0

@@ -31,6 +31,9 @@ from msgspec import Struct
 
 from durable_core.errors import DurableError
 
+PROTOCOL_VERSION = 1
+"""Grows when a backend has to change."""
+
 MAX_ID_LENGTH = 512
 ENTITY_PREFIX = "@"
 """Instance ids that start with it are entities (``@name@key``); user-chosen ids may not."""
