@@ -25,7 +25,7 @@ from examples.custom_backend.disk import Disk
 Changes = list[tuple[str, bytes | None]]
 """Paths, and what is in them from now on; None: nothing. In order."""
 
-_CHECKPOINT_AFTER = 64
+CHECKPOINT_AFTER = 64
 
 
 class Log:
@@ -50,7 +50,7 @@ class Log:
         try:
             self._disk.sync(self._folder)
             self._carry_out(number, ".intent")
-            if len(numbers) >= _CHECKPOINT_AFTER:
+            if len(numbers) >= CHECKPOINT_AFTER:
                 self._checkpoint(number)
         except OSError as error:
             # It is written, or will be by whoever comes next: its author has to ask.
