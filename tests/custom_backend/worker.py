@@ -26,12 +26,13 @@ async def finished(number: int) -> int:
 
 async def stuck(number: int) -> int:
     say(str(number))
-    return await asyncio.get_running_loop().create_future()
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")
 
 
 def engine() -> DurableEngine:
     """The example's definitions, with a heart that beats fast."""
-    engine = DurableEngine(options=WorkerOptions(heartbeat_s=0.3, worker_ttl_s=2.0, max_activities=2))
+    engine = DurableEngine(options=WorkerOptions(heartbeat_s=0.3, worker_ttl_s=2.0, max_async_activities=2))
     engine.register(parallel_work_items.parallel_work_items, parallel_work_items.process_work_item)
     return engine
 
