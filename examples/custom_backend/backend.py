@@ -52,6 +52,8 @@ class FilesBackend:
     # ── opening ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def open(self, *, create: bool = True) -> None:
+        if self._thread is not None:
+            raise EngineStateError("this handle is open already: close it first, or make another one")
         self._thread = ThreadPoolExecutor(1, "durable-core files")
         try:
             await self._in_thread(lambda: self._open(create))

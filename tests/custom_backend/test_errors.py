@@ -120,6 +120,8 @@ def test_who_waits_too_long_for_a_stopped_process_is_told_so(tmp_path: Path) -> 
             with pytest.raises(StoreUnavailableError, match="stopped"):
                 await store.get_instances(["a"])
         assert await store.get_instances(["a"]) == [None]
+        with pytest.raises(EngineStateError, match="open already"):
+            await store.open()
         await store.close()
         with pytest.raises(EngineStateError):
             await store.get_instances(["a"])
