@@ -25,8 +25,9 @@ class Needs(Struct):
     * ``workers``: only a ``Grant`` and a ``Beat`` read (and put) what their worker claimed last. ``all_workers``: every worker.
     * ``cancelled_tasks_of``: the cancelled tasks that these workers lease.
 
-    Effects on rows that were not loaded are the store's business: ``DropInbox``, ``DropTasks``, ``DropHistory``, ``Forget`` and
-    ``DropWorker`` reach rows that nobody named.
+    Effects on rows that were not loaded are the store's business. ``DropInbox``, ``DropTasks``, ``DropHistory``, ``DropInstance`` (details),
+    ``Forget`` and ``DropWorker`` reach rows that nobody named; so may ``DropMessage`` (a cancelled timer), and what is put may replace such
+    a row.
     """
 
     instances: set[str] = set()

@@ -79,6 +79,26 @@ def test_the_conformance_kit_runs_for_a_stranger(python: Path, tmp_path: Path, u
     run([python, "-m", "pytest", "-q", "--pyargs", "durable_conformance.suite", "--durable-backend", url, "--profile", "smoke"], tmp_path)
 
 
+@pytest.mark.timeout(600)
+def test_a_stranger_proves_a_backend_of_his_own(python: Path, tmp_path: Path) -> None:
+    """A copy of the example's backend beside nothing else; without the one slow test (5,000 instances, 25,000 files)."""
+    (tmp_path / "examples").mkdir()
+    shutil.copytree(PROJECT / "examples" / "custom_backend", tmp_path / "examples" / "custom_backend")
+    suite: list[str | Path] = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "--pyargs",
+        "durable_conformance.suite",
+        "-k",
+        "not five_thousand",
+    ]
+    run([*suite, "--durable-backend", "examples.custom_backend.testing:Harness", "--profile", "smoke"], tmp_path)
+
+
 def test_the_pytest_plugin_costs_other_projects_nothing(python: Path, tmp_path: Path) -> None:
     """It is loaded for every pytest user of an environment: nothing heavy may come with it."""
     check = "import sys, durable_conformance.plugin; assert not {'hypothesis', 'durable_core', 'msgspec', 'cattrs'} & set(sys.modules)"
