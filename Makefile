@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest --hypothesis-profile=$(or $(HYPOTHESIS),ci)
 FOLDERS := conftest.py benchmarks tools tests $(wildcard backends/*/tests conformance_tests/tests examples)
-URL = $(if $(filter sqlite,$(BACKEND)),sqlite:///:temp:,$(BACKEND)://)
+URL = $(if $(filter memory,$(BACKEND)),memory://,$(BACKEND):///:temp:)
 BACKEND ?= sqlite
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -50,7 +50,7 @@ bench: venv ## the benchmarks, against the floor
 	$(PY) -m benchmarks latency 500
 	$(PY) -m benchmarks growth
 
-conformance: venv ## the full conformance suite (BACKEND=sqlite or memory)
+conformance: venv ## the full conformance suite (BACKEND=sqlite, postgresql or memory)
 	$(PYTEST) --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full
 
 crash: venv ## the long crash test: 300 kills

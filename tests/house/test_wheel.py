@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-PACKAGES = ("durable_core", "backends/sqlite/durable_sqlite", "conformance_tests/durable_conformance")
+PACKAGES = ("durable_core", "backends/sqlite/durable_sqlite", "backends/postgres/durable_postgres", "conformance_tests/durable_conformance")
 
 
 def run(command: Sequence[str | Path], folder: Path) -> None:
