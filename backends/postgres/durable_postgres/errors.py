@@ -45,7 +45,7 @@ def translate(error: BaseException, where: str) -> StoreError | None:
     if isinstance(error, StoreError):
         return error
     if isinstance(error, asyncpg.PostgresError):
-        code = error.sqlstate or ""
+        code = getattr(error, "sqlstate", None) or ""
         for prefix, kind, text in _BY_CODE:
             if code.startswith(prefix):
                 return kind(f"{where}: {text} (PostgreSQL says: {error})")

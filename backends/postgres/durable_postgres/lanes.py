@@ -24,9 +24,12 @@ __all__ = ["Connection", "Lane", "connect"]
 Connection = Any
 """``asyncpg.Connection``, whose package has no types."""
 
+_connect: Any = asyncpg.connect
+
 _SETTINGS = {
     "application_name": "durable-core",
     "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -41,7 +44,7 @@ async def connect(options: PostgresOptions) -> Connection:
     """Raises what ``errors.cannot_connect`` makes of it."""
     settings = {**_SETTINGS, "search_path": options.hub, "synchronous_commit": options.synchronous_commit}
     try:
-        return await asyncpg.connect(
+        return await _connect(
             options.dsn, timeout=options.connect_timeout_s, command_timeout=options.command_timeout_s, server_settings=settings
         )
     except Exception as error:

@@ -28,9 +28,7 @@ UPDATE hub SET version = $1;
 -- name: load
 -- What hub.needs names, in one snapshot: $1 the clock (NULL: the server's), $2 a floor under it, $3 instances, $4 tasks, $5 whose cancelled tasks,
 -- $6 and $7 inboxes and how many messages, $8 inboxes of which one, $9 and $10 single messages, $11 and $12 details, $13 seen ids, $14 workers, $15 all of them.
-WITH found AS MATERIALIZED (
-  SELECT as_row(i) AS row, i.key, i.id, i.touched_us, i.first_due_us, i.first_control_us FROM instance AS i WHERE i.id = ANY ($3::bytea[])
-),
+WITH found AS MATERIALIZED (SELECT as_row(i) AS row, i.touched_us FROM instance AS i WHERE i.id = ANY ($3::bytea[])),
 clock AS MATERIALIZED (
   SELECT greatest(coalesce($1::bigint, server_us()), $2::bigint, hub.now_us, (SELECT max(touched_us) FROM found)) AS now_us, version FROM hub
 )
@@ -45,20 +43,20 @@ SELECT
   ) AS tasks,
   (
     SELECT array_agg(as_row(m)) FROM (
-      SELECT i.key AS target, f.id FROM unnest($6::bytea[], $7::bigint[]) AS w (id, many) JOIN found AS i ON i.id = w.id AND i.first_due_us <= clock.now_us
+      SELECT i.key AS target, f.id FROM unnest($6::bytea[], $7::bigint[]) AS w (id, many) JOIN instance AS i ON i.id = w.id AND i.first_due_us <= clock.now_us
       CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key AND visible_us <= clock.now_us ORDER BY visible_us, position LIMIT w.many) AS f
       UNION
-      SELECT i.key, c.id FROM found AS i JOIN inbox AS c ON c.target = i.key AND c.control AND c.visible_us <= clock.now_us
-      WHERE i.first_control_us <= clock.now_us AND i.id = ANY ($6)
+      SELECT i.key, c.id FROM unnest($6) AS w (id) JOIN instance AS i ON i.id = w.id AND i.first_control_us <= clock.now_us
+      JOIN inbox AS c ON c.target = i.key AND c.control AND c.visible_us <= clock.now_us
       UNION
-      SELECT i.key, f.id FROM found AS i CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key LIMIT 1) AS f
+      SELECT i.key, f.id FROM instance AS i CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key LIMIT 1) AS f
       WHERE i.id = ANY ($8::bytea[]) AND i.first_due_us IS NOT NULL
       UNION
-      SELECT i.key, w.id FROM unnest($9::bytea[], $10::bytea[]) AS w (target, id) JOIN found AS i ON i.id = w.target
+      SELECT i.key, w.id FROM unnest($9::bytea[], $10::bytea[]) AS w (target, id) JOIN instance AS i ON i.id = w.target
     ) AS wanted JOIN inbox AS m ON m.target = wanted.target AND m.id = wanted.id
   ) AS messages,
   (
-    SELECT array_agg(ROW(d.instance, d.kind, d.data)::detail_row) FROM unnest($11::bytea[], $12::text[]) AS w (id, kind) JOIN found AS i ON i.id = w.id
+    SELECT array_agg(ROW(d.instance, d.kind, d.data)::detail_row) FROM unnest($11::bytea[], $12::text[]) AS w (id, kind) JOIN instance AS i ON i.id = w.id
     JOIN detail AS d ON d.instance = i.key AND d.kind = w.kind
   ) AS details,
   (SELECT array_agg(ROW(s.id, s.until_us)::seen_row) FROM seen AS s WHERE s.id = ANY ($13::bytea[])) AS seen,
@@ -210,8 +208,8 @@ SELECT 'message without instance' AS kind, shown(id) AS place FROM inbox WHERE t
 UNION ALL SELECT 'task without instance', shown(id) FROM task WHERE instance NOT IN (SELECT key FROM instance)
 UNION ALL SELECT 'history without instance', instance::text FROM history WHERE instance NOT IN (SELECT key FROM instance)
 UNION ALL SELECT 'detail without instance', instance || ' ' || kind FROM detail WHERE instance NOT IN (SELECT key FROM instance)
-UNION ALL SELECT 'lease of nobody', shown(id) FROM instance WHERE holder NOT IN (SELECT id FROM worker)
-UNION ALL SELECT 'task of nobody', shown(id) FROM task WHERE worker NOT IN (SELECT id FROM worker)
+UNION ALL SELECT 'lease of nobody', shown(id) FROM instance WHERE holder IS NOT NULL AND holder NOT IN (SELECT id FROM worker)
+UNION ALL SELECT 'task of nobody', shown(id) FROM task WHERE worker IS NOT NULL AND worker NOT IN (SELECT id FROM worker)
 UNION ALL SELECT 'first_due_us', shown(id) FROM instance AS i
   WHERE first_due_us IS DISTINCT FROM (SELECT min(visible_us) FROM inbox WHERE target = i.key)
 UNION ALL SELECT 'first_control_us', shown(id) FROM instance AS i
