@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import asyncpg
 from attrs import frozen
 
 from durable_core.backend import ENTITY_PREFIX, Selectors
-from durable_core.hub import Grant, WorkerRow, eligible_turns
+from durable_core.hub import Grant, eligible_turns
 from durable_postgres.rows import Partial
 
 __all__ = ["ClaimRequest", "choose"]
@@ -35,19 +32,12 @@ class ClaimRequest:
         return [name.encode() for name in queues], [name.encode() for name in self.selectors.activities], many, self.tasks
 
 
-def choose(part: Partial, request: ClaimRequest, me: Any) -> Grant:
+def choose(part: Partial, request: ClaimRequest) -> Grant:
     """Of what was found: what the worker's last claim leased, if this repeats it, or else what has waited longest."""
-    worker = part.state.workers[request.worker] = worker_row(me)
+    worker = part.state.workers[request.worker]
     if worker.claim_id == request.claim_id:
         return Grant(request.worker, request.claim_id, request.selectors, worker.turns, worker.tasks)
     state = part.state
     turns = eligible_turns(state, request.worker, request.selectors, state.now_us)[: request.turns]
     tasks = sorted(state.tasks.values(), key=lambda row: row.position)[: request.tasks]
     return Grant(request.worker, request.claim_id, request.selectors, tuple(turns), tuple(row.id for row in tasks))
-
-
-def worker_row(row: asyncpg.Record) -> WorkerRow:
-    id, until_us, claim_id, turns, tasks, _ = row
-    return WorkerRow(
-        id.decode(), until_us, claim_id.decode(), tuple(turn.decode() for turn in turns), tuple(task.decode() for task in tasks)
-    )

@@ -61,10 +61,10 @@ class Lives:
             async with self.lane.use() as connection:
                 await connection.execute(query("drop_life"), worker.encode())
 
-    def proven_dead(self, lifeless: Iterable[bytes] | None) -> list[str]:
+    def proven_dead(self, lifeless: Iterable[str]) -> list[str]:
         """Of the workers whose lock is free: those for whom it has been for long enough."""
         now_s, grace_s = time.monotonic(), self._options.death_grace_s
-        seen = {worker for raw in lifeless or () if (worker := raw.decode()) not in self._held}
+        seen = set(lifeless) - self._held
         new = seen - self._lifeless.keys()
         self._lifeless = {worker: self._lifeless.get(worker, now_s) for worker in seen}
         if new and grace_s > 0:  # have somebody look again

@@ -1,7 +1,8 @@
 """Rows of the database into a partial ``hub.State``, in one round trip.
 
-``load`` and ``find`` return one record whose columns are arrays of rows; each is a snapshot, and everything in it has a stamp or is
-compared in some other way when the batch is written. Ids and names travel as UTF-8 bytes.
+``load`` and ``find`` return rows of every kind, each in the column of its kind (arrays of rows take the driver four times as long). Each is
+a snapshot, and everything in it has a stamp or is compared in some other way when the batch is written. Ids and names travel as UTF-8
+bytes.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import asyncpg
 from attrs import define, field
 
 from durable_core.backend import Capabilities, InstanceStatus, Message, ParentRef
 from durable_core.hub import DetailKind, InstanceRow, MessageRow, Needs, State, TaskRow, WorkerRow
 
-__all__ = ["NUMBERS_PER_TICKET", "Partial", "instance_row", "load_arguments"]
+__all__ = ["NUMBERS_PER_TICKET", "Found", "Partial", "detail_of", "instance_row", "load_arguments"]
 
 NUMBERS_PER_TICKET = 1 << 22
 _STATUS = {status.value: status for status in InstanceStatus}
@@ -43,6 +43,42 @@ def load_arguments(wanted: Needs, clock_us: int | None, floor_us: int) -> tuple[
     )
 
 
+class Found:
+    """What ``load`` or ``find`` returned, by kind. The fields of ``head_row`` are attributes."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.instances: list[Any] = []
+        self.tasks: list[Any] = []
+        self.messages: list[Any] = []
+        self.details: list[Any] = []
+        self.seen: list[Any] = []
+        self.workers: list[Any] = []
+        self.lifeless: list[str] = []
+        head: Any = None
+        for first, instance, task, message, detail, seen, worker, lifeless in rows:
+            if instance is not None:
+                self.instances.append(instance)
+            elif task is not None:
+                self.tasks.append(task)
+            elif message is not None:
+                self.messages.append(message)
+            elif detail is not None:
+                self.details.append(detail)
+            elif seen is not None:
+                self.seen.append(seen)
+            elif worker is not None:
+                self.workers.append(worker)
+            elif lifeless is not None:
+                self.lifeless.append(lifeless.decode())
+            else:
+                head = first
+        self.version: int = head["version"]
+        self.now_us: int = head["now_us"]
+        self.ticket: int | None = head["ticket"]
+        self.others: int = head["others"]
+        self.next_due_us: int | None = head["next_due_us"]
+
+
 @define
 class Partial:
     """The part of the hub that one batch works on.
@@ -61,27 +97,26 @@ class Partial:
     unread: dict[tuple[str, str], int] = field(factory=dict)
 
     @classmethod
-    def begin(cls, found: asyncpg.Record, limits: Capabilities) -> Partial:
-        """From the first record: its ticket numbers what is new in the batch."""
-        first = found["ticket"] * NUMBERS_PER_TICKET
-        part = cls(State(found["now_us"], epoch=first, position=first, limits=limits), found["ticket"])
+    def begin(cls, found: Found, limits: Capabilities) -> Partial:
+        """From what was found first: its ticket numbers what is new in the batch."""
+        assert found.ticket is not None
+        first = found.ticket * NUMBERS_PER_TICKET
+        part = cls(State(found.now_us, epoch=first, position=first, limits=limits), found.ticket)
         part.add(found)
         return part
 
-    def add(self, found: asyncpg.Record) -> None:
-        """What another record brings; what is there already stays."""
-        names = self._add_instances(found["instances"] or ())
-        self._add_tasks(found["tasks"] or ())
-        self._add_messages(found["messages"] or (), names)
-        for key, kind, data in found["details"] or ():
+    def add(self, found: Found) -> None:
+        """What was found later; an instance that is there already stays."""
+        names = self._add_instances(found.instances)
+        self._add_tasks(found.tasks)
+        self._add_messages(found.messages, names)
+        for key, kind, data in found.details:
             self.state.details[names[key], kind] = data
-        for id, until_us in found["seen"] or ():
+        for id, until_us in found.seen:
             self.state.seen[id.decode()] = until_us
-
-    def add_workers(self, rows: Iterable[Any]) -> None:
-        """(id, alive until), without their last claims."""
-        for id, until_us in rows:
-            self.state.workers[id.decode()] = WorkerRow(id.decode(), until_us)
+        for row in found.workers:
+            worker = worker_row(row)
+            self.state.workers[worker.id] = worker
 
     def _add_instances(self, rows: Iterable[Any]) -> dict[int, str]:
         names: dict[int, str] = {}
@@ -136,6 +171,14 @@ def instance_row(row: Any) -> InstanceRow:
         hold_until_us,
         not_before_us,
         last_commit.decode(),
+    )
+
+
+def worker_row(row: Any) -> WorkerRow:
+    """From the SQL type of the same name."""
+    id, until_us, claim_id, turns, tasks, _beats = row
+    return WorkerRow(
+        id.decode(), until_us, claim_id.decode(), tuple(turn.decode() for turn in turns), tuple(task.decode() for task in tasks)
     )
 
 

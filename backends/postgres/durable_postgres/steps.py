@@ -28,7 +28,7 @@ from durable_postgres.migrate import check_version
 from durable_postgres.options import PostgresOptions
 from durable_postgres.payloads import Missing, complete_outcomes, complete_turns
 from durable_postgres.queries import query
-from durable_postgres.rows import Partial, load_arguments
+from durable_postgres.rows import Found, Partial, load_arguments
 from durable_postgres.tables import Changes
 from durable_postgres.wakeups import Wakeups
 
@@ -168,18 +168,18 @@ class Steps:
             clock = self._clock_us(), self._floor_us
             chosen = await connection.fetchrow(query("lock_candidates"), *clock, me[0], queues, activities, turns, tasks)
         page = self._capabilities.messages_per_claim + 1
-        found = await connection.fetchrow(
+        rows = await connection.fetch(
             query("find"), self._clock_us(), self._floor_us, *me, queues, activities, turns, tasks, page, request.turns, *chosen
         )
-        self._learn(found)
-        dead = self._lives.proven_dead(found["lifeless"])
+        found = self._learn(rows)
+        dead = self._lives.proven_dead(found.lifeless)
         if dead:
             return dead
         next_due_us = self._next_look_us(found)
-        if found["ticket"] is None:
-            return Claim((), (), found["now_us"], next_due_us)
+        if found.ticket is None:
+            return Claim((), (), found.now_us, next_due_us)
         part = Partial.begin(found, self._capabilities)
-        grant = choose(part, request, found["me"])
+        grant = choose(part, request)
         changes = Changes(part)
         claim, effects = decide(part.state, grant, part.state.now_us)
         changes.absorb(effects)
@@ -187,20 +187,21 @@ class Steps:
         await self._write(connection, changes)
         return replace(claim, turns=claimed, next_due_us=next_due_us)
 
-    async def _load(self, connection: Connection, wanted: Needs, locked: bool) -> tuple[Partial, asyncpg.Record]:
+    async def _load(self, connection: Connection, wanted: Needs, locked: bool) -> tuple[Partial, Found]:
         if locked:
             rows = wanted.workers, wanted.instances, wanted.tasks
             await connection.execute(query("lock_rows"), *([id.encode() for id in ids] for ids in rows))
-        found = await connection.fetchrow(query("load"), *load_arguments(wanted, self._clock_us(), self._floor_us))
-        self._learn(found)
+        found = await self._fetch(connection, wanted)
         part = Partial.begin(found, self._capabilities)
-        part.add_workers(found["workers"] or ())
         part.wanted |= wanted.instances
         targets = needs_of_obituaries(part.state).instances - part.wanted
         if targets:
-            part.add(await connection.fetchrow(query("load"), *load_arguments(Needs(instances=targets), self._clock_us(), self._floor_us)))
+            part.add(await self._fetch(connection, Needs(instances=targets)))
             part.wanted |= targets
         return part, found
+
+    async def _fetch(self, connection: Connection, wanted: Needs) -> Found:
+        return self._learn(await connection.fetch(query("load"), *load_arguments(wanted, self._clock_us(), self._floor_us)))
 
     async def _write(self, connection: Connection, changes: Changes) -> None:
         if not changes.anything:
@@ -210,21 +211,23 @@ class Steps:
         if changes.work or changes.ended:
             self._wakeups.tell_everybody(ended=changes.ended)
 
-    def _dead(self, found: asyncpg.Record, part: Partial, me: str) -> list[str]:
-        return [worker for worker in self._lives.proven_dead(found["lifeless"]) if worker != me and worker in part.state.workers]
+    def _dead(self, found: Found, part: Partial, me: str) -> list[str]:
+        return [worker for worker in self._lives.proven_dead(found.lifeless) if worker != me and worker in part.state.workers]
 
     async def _bury(self, dead: list[str]) -> None:
         await self.apply([AbandonWorker(worker) for worker in dead])
 
-    def _next_look_us(self, found: asyncpg.Record) -> int | None:
-        times = [found["next_due_us"]]
-        if found["others"] and self._options.clock_us is None:
-            times.append(found["now_us"] + _LOOK_FOR_DEATHS_US)
+    def _next_look_us(self, found: Found) -> int | None:
+        times = [found.next_due_us]
+        if found.others and self._options.clock_us is None:
+            times.append(found.now_us + _LOOK_FOR_DEATHS_US)
         return min((time_us for time_us in times if time_us is not None), default=None)
 
-    def _learn(self, found: asyncpg.Record) -> None:
-        check_version(found["version"], self._options.where)
-        self._floor_us = max(self._floor_us, found["now_us"])
+    def _learn(self, rows: list[Any]) -> Found:
+        found = Found(rows)
+        check_version(found.version, self._options.where)
+        self._floor_us = max(self._floor_us, found.now_us)
+        return found
 
     def _clock_us(self) -> int | None:
         return None if self._options.clock_us is None else self._options.clock_us()

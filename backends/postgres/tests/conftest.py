@@ -80,6 +80,9 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._cut: tuple[int, bool] | None = None
         self._muted = False
+        self._mute_up_to = 0
+        self._connections = 0
+        self.direct_url = url
         self.statements = 0
         self.cuts = 0
         self.url = ""
@@ -98,6 +101,10 @@ class Proxy:
     def mute(self) -> None:
         self._muted = True
 
+    def mute_connections(self) -> None:
+        """Those that are there; new ones work."""
+        self._mute_up_to = self._connections
+
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
@@ -109,14 +116,19 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._writers |= {writer, server_writer}
+        self._connections += 1
+        number = self._connections
         lost = asyncio.Event()
-        for pump in (self._upwards(reader, server_writer, writer, lost), self._downwards(server_reader, writer, server_writer, lost)):
+        for pump in (self._upwards(reader, server_writer, writer, lost, number), self._downwards(server_reader, writer, server_writer, lost, number)):
             task = asyncio.create_task(pump)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _is_mute(self, number: int) -> bool:
+        return self._muted or number <= self._mute_up_to
+
     async def _upwards(
-        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, client: asyncio.StreamWriter, lost: asyncio.Event
+        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, client: asyncio.StreamWriter, lost: asyncio.Event, number: int
     ) -> None:
         typed = False
         try:
@@ -125,7 +137,7 @@ class Proxy:
                 length = await reader.readexactly(4)
                 body = await reader.readexactly(int.from_bytes(length, "big") - 4)
                 typed = True
-                if self._muted:
+                if self._is_mute(number):
                     continue
                 if kind in (b"Q", b"E"):
                     self.statements += 1
@@ -142,7 +154,7 @@ class Proxy:
             server.transport.abort() if lost.is_set() else server.close()
 
     async def _downwards(
-        self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, server: asyncio.StreamWriter, lost: asyncio.Event
+        self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, server: asyncio.StreamWriter, lost: asyncio.Event, number: int
     ) -> None:
         try:
             while True:
@@ -154,7 +166,7 @@ class Proxy:
                         client.transport.abort()
                         server.transport.abort()
                         return
-                elif not self._muted:
+                elif not self._is_mute(number):
                     client.write(kind + length + body)
         except (asyncio.IncompleteReadError, ConnectionError):
             client.close()

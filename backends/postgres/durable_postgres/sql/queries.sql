@@ -26,43 +26,41 @@ UPDATE hub SET version = $1;
 -- ── a batch of commands ──────────────────────────────────────────────────────────────────────────────────────────
 
 -- name: load
--- What hub.needs names, in one snapshot: $1 the clock (NULL: the server's), $2 a floor under it, $3 instances, $4 tasks, $5 whose cancelled tasks,
--- $6 and $7 inboxes and how many messages, $8 inboxes of which one, $9 and $10 single messages, $11 and $12 details, $13 seen ids, $14 workers, $15 all of them.
-WITH found AS MATERIALIZED (SELECT as_row(i) AS row, i.touched_us FROM instance AS i WHERE i.id = ANY ($3::bytea[])),
-clock AS MATERIALIZED (
-  SELECT greatest(coalesce($1::bigint, server_us()), $2::bigint, hub.now_us, (SELECT max(touched_us) FROM found)) AS now_us, version FROM hub
+-- What hub.needs names, one row each, in one snapshot: $1 the clock (NULL: the server's), $2 a floor under it, $3 instances, $4 tasks, $5 whose cancelled
+-- tasks, $6 and $7 inboxes and how many messages, $8 inboxes of which one, $9 and $10 single messages, $11 and $12 details, $13 seen ids, $14 workers, $15
+-- all workers, and whose lock is free.
+WITH clock AS MATERIALIZED (
+  SELECT greatest(coalesce($1::bigint, server_us()), $2::bigint, hub.now_us, (SELECT max(touched_us) FROM instance WHERE id = ANY ($3::bytea[]))) AS now_us, version
+  FROM hub
 )
 SELECT
-  clock.version, clock.now_us, nextval('ticket') AS ticket,
-  (SELECT array_agg(i.row) FROM found AS i) AS instances,
-  (
-    SELECT array_agg(as_row(t, i.id, '')) FROM task AS t JOIN instance AS i ON i.key = t.instance
-    WHERE t.position IN (
-      SELECT position FROM task WHERE id = ANY ($4::bytea[]) UNION ALL SELECT position FROM task WHERE worker = ANY ($5::bytea[]) AND cancelled
-    )
-  ) AS tasks,
-  (
-    SELECT array_agg(as_row(m)) FROM (
-      SELECT i.key AS target, f.id FROM unnest($6::bytea[], $7::bigint[]) AS w (id, many) JOIN instance AS i ON i.id = w.id AND i.first_due_us <= clock.now_us
-      CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key AND visible_us <= clock.now_us ORDER BY visible_us, position LIMIT w.many) AS f
-      UNION
-      SELECT i.key, c.id FROM unnest($6) AS w (id) JOIN instance AS i ON i.id = w.id AND i.first_control_us <= clock.now_us
-      JOIN inbox AS c ON c.target = i.key AND c.control AND c.visible_us <= clock.now_us
-      UNION
-      SELECT i.key, f.id FROM instance AS i CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key LIMIT 1) AS f
-      WHERE i.id = ANY ($8::bytea[]) AND i.first_due_us IS NOT NULL
-      UNION
-      SELECT i.key, w.id FROM unnest($9::bytea[], $10::bytea[]) AS w (target, id) JOIN instance AS i ON i.id = w.target
-    ) AS wanted JOIN inbox AS m ON m.target = wanted.target AND m.id = wanted.id
-  ) AS messages,
-  (
-    SELECT array_agg(ROW(d.instance, d.kind, d.data)::detail_row) FROM unnest($11::bytea[], $12::text[]) AS w (id, kind) JOIN instance AS i ON i.id = w.id
-    JOIN detail AS d ON d.instance = i.key AND d.kind = w.kind
-  ) AS details,
-  (SELECT array_agg(ROW(s.id, s.until_us)::seen_row) FROM seen AS s WHERE s.id = ANY ($13::bytea[])) AS seen,
-  (SELECT array_agg(ROW(w.id, w.until_us)::seen_row) FROM worker AS w WHERE $15::boolean OR w.id = ANY ($14::bytea[])) AS workers,
-  (SELECT array_agg(w.id) FROM worker AS w WHERE $15 AND pg_try_advisory_xact_lock_shared(life_of(w.id))) AS lifeless
-FROM clock;
+  ROW(version, now_us, nextval('ticket'), 0, NULL)::head_row AS head, NULL::instance_row AS instance, NULL::task_row AS task, NULL::message_row AS message,
+  NULL::detail_row AS detail, NULL::seen_row AS seen, NULL::worker_row AS worker, NULL::bytea AS lifeless
+FROM clock
+UNION ALL SELECT NULL, as_row(i), NULL, NULL, NULL, NULL, NULL, NULL FROM instance AS i WHERE i.id = ANY ($3)
+UNION ALL SELECT NULL, NULL, as_row(t, i.id, ''), NULL, NULL, NULL, NULL, NULL
+  FROM task AS t JOIN instance AS i ON i.key = t.instance WHERE t.id = ANY ($4::bytea[])
+UNION ALL SELECT NULL, NULL, as_row(t, i.id, ''), NULL, NULL, NULL, NULL, NULL
+  FROM task AS t JOIN instance AS i ON i.key = t.instance WHERE t.worker = ANY ($5::bytea[]) AND t.cancelled
+UNION ALL SELECT NULL, NULL, NULL, as_row(m), NULL, NULL, NULL, NULL FROM (
+  SELECT i.key AS target, f.id FROM clock CROSS JOIN unnest($6::bytea[], $7::bigint[]) AS w (id, many)
+  JOIN instance AS i ON i.id = w.id AND i.first_due_us <= clock.now_us
+  CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key AND visible_us <= clock.now_us ORDER BY visible_us, position LIMIT w.many) AS f
+  UNION
+  SELECT i.key, c.id FROM clock CROSS JOIN unnest($6) AS w (id) JOIN instance AS i ON i.id = w.id AND i.first_control_us <= clock.now_us
+  CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key AND control AND visible_us <= clock.now_us OFFSET 0) AS c
+  UNION
+  SELECT i.key, f.id FROM instance AS i CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key LIMIT 1) AS f
+  WHERE i.id = ANY ($8::bytea[]) AND i.first_due_us IS NOT NULL
+  UNION
+  SELECT i.key, w.id FROM unnest($9::bytea[], $10::bytea[]) AS w (target, id) JOIN instance AS i ON i.id = w.target
+) AS wanted JOIN inbox AS m ON m.target = wanted.target AND m.id = wanted.id
+UNION ALL SELECT NULL, NULL, NULL, NULL, ROW(d.instance, d.kind, d.data)::detail_row, NULL, NULL, NULL
+  FROM unnest($11::bytea[], $12::text[]) AS w (id, kind) JOIN instance AS i ON i.id = w.id JOIN detail AS d ON d.instance = i.key AND d.kind = w.kind
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, ROW(s.id, s.until_us)::seen_row, NULL, NULL FROM seen AS s WHERE s.id = ANY ($13::bytea[])
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, ROW(w.id, w.until_us, '', '{}', '{}', false)::worker_row, NULL
+  FROM worker AS w WHERE $15::boolean OR w.id = ANY ($14::bytea[])
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, w.id FROM worker AS w WHERE $15 AND pg_try_advisory_xact_lock_shared(life_of(w.id));
 
 -- name: lock_rows
 -- Before loading again what others have changed meanwhile: workers, instances and tasks by id.
@@ -81,7 +79,7 @@ SELECT m.target, m.id, m.payload FROM unnest($1::bigint[], $2::bytea[]) AS w (ta
 -- ── a claim ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 -- name: find
--- What a claim needs, in one snapshot: $1 the clock (NULL: the server's), $2 a floor under it, $3 worker, $4 claim id, $5 queues, $6 activities,
+-- What a claim needs, one row each as in "load", in one snapshot: $1 the clock (NULL: the server's), $2 a floor under it, $3 worker, $4 claim id, $5 queues, $6 activities,
 -- $7 and $8 how many candidates, $9 messages of each, $10 turns asked for, $11 and $12 what was locked (NULL: look for candidates).
 WITH clock AS MATERIALIZED (SELECT greatest(coalesce($1::bigint, server_us()), $2::bigint, hub.now_us) AS now_us, version FROM hub),
 me AS MATERIALIZED (SELECT w.*, w.claim_id = $4::bytea AS again FROM worker AS w WHERE w.id = $3::bytea),
@@ -104,31 +102,28 @@ found AS MATERIALIZED (
   SELECT as_row(i) AS row, i.key, i.id, i.touched_us, i.first_due_us, i.first_control_us FROM instance AS i WHERE i.id IN (SELECT id FROM turn)
 )
 SELECT
-  clock.version, greatest(clock.now_us, (SELECT max(touched_us) FROM found)) AS now_us,
-  (SELECT nextval('ticket') WHERE EXISTS (SELECT FROM turn) OR EXISTS (SELECT FROM chosen_task)) AS ticket,
-  (SELECT ROW(id, until_us, claim_id, turns, tasks, false)::worker_row FROM me) AS me,
-  (SELECT array_agg(i.row) FROM found AS i) AS instances,
-  (
-    SELECT array_agg(as_row(t, i.id, t.payload)) FROM task AS t JOIN instance AS i ON i.key = t.instance WHERE t.id IN (SELECT id FROM chosen_task)
-  ) AS tasks,
-  (
-    SELECT array_agg(as_row(m)) FROM (
-      SELECT i.key AS target, f.id FROM found AS i
-      CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key AND visible_us <= clock.now_us ORDER BY visible_us, position LIMIT $9::bigint) AS f
-      WHERE i.first_due_us <= clock.now_us
-      UNION
-      SELECT i.key, c.id FROM found AS i JOIN inbox AS c ON c.target = i.key AND c.control AND c.visible_us <= clock.now_us
-      WHERE i.first_control_us <= clock.now_us
-    ) AS wanted JOIN inbox AS m ON m.target = wanted.target AND m.id = wanted.id
-  ) AS messages,
-  (
-    SELECT array_agg(ROW(d.instance, d.kind, d.data)::detail_row) FROM found AS i JOIN detail AS d ON d.instance = i.key AND d.kind IN ('start', 'snapshot')
-  ) AS details,
-  NULL::seen_row[] AS seen,
-  (SELECT array_agg(w.id) FROM worker AS w WHERE w.id <> $3 AND pg_try_advisory_xact_lock_shared(life_of(w.id))) AS lifeless,
-  (SELECT count(*) FROM worker AS w WHERE w.id <> $3) AS others,
-  next_due($3, $5, clock.now_us, (SELECT count(*) FROM turn) < $10::bigint) AS next_due_us
-FROM clock;
+  ROW(
+    version, greatest(now_us, (SELECT max(touched_us) FROM found)),
+    (SELECT nextval('ticket') WHERE EXISTS (SELECT FROM turn) OR EXISTS (SELECT FROM chosen_task)),
+    (SELECT count(*) FROM worker AS w WHERE w.id <> $3), next_due($3, $5, now_us, (SELECT count(*) FROM turn) < $10::bigint)
+  )::head_row AS head,
+  NULL::instance_row AS instance, NULL::task_row AS task, NULL::message_row AS message, NULL::detail_row AS detail, NULL::seen_row AS seen,
+  NULL::worker_row AS worker, NULL::bytea AS lifeless
+FROM clock
+UNION ALL SELECT NULL, i.row, NULL, NULL, NULL, NULL, NULL, NULL FROM found AS i
+UNION ALL SELECT NULL, NULL, as_row(t, i.id, t.payload), NULL, NULL, NULL, NULL, NULL
+  FROM chosen_task AS c JOIN task AS t ON t.id = c.id JOIN instance AS i ON i.key = t.instance
+UNION ALL SELECT NULL, NULL, NULL, as_row(m), NULL, NULL, NULL, NULL FROM (
+  SELECT i.key AS target, f.id FROM clock JOIN found AS i ON i.first_due_us <= clock.now_us
+  CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key AND visible_us <= clock.now_us ORDER BY visible_us, position LIMIT $9::bigint) AS f
+  UNION
+  SELECT i.key, c.id FROM clock JOIN found AS i ON i.first_control_us <= clock.now_us
+  CROSS JOIN LATERAL (SELECT id FROM inbox WHERE target = i.key AND control AND visible_us <= clock.now_us OFFSET 0) AS c
+) AS wanted JOIN inbox AS m ON m.target = wanted.target AND m.id = wanted.id
+UNION ALL SELECT NULL, NULL, NULL, NULL, ROW(d.instance, d.kind, d.data)::detail_row, NULL, NULL, NULL
+  FROM found AS i CROSS JOIN LATERAL (SELECT * FROM detail WHERE instance = i.key AND kind IN ('start', 'snapshot') OFFSET 0) AS d
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, ROW(id, until_us, claim_id, turns, tasks, false)::worker_row, NULL FROM me
+UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, w.id FROM worker AS w WHERE w.id <> $3 AND pg_try_advisory_xact_lock_shared(life_of(w.id));
 
 -- name: lock_candidates
 -- Candidates that nobody else is about to take: turns and tasks.

@@ -159,6 +159,8 @@ CREATE TYPE task_row AS (
 CREATE TYPE detail_row AS (instance bigint, kind text, data bytea);
 CREATE TYPE history_row AS (instance bigint, first bigint, count bigint, payload bytea);
 CREATE TYPE worker_row AS (id bytea, until_us bigint, claim_id bytea, turns bytea[], tasks bytea[], beats boolean);
+-- What is known once: the schema's version, the time, a ticket; and of a claim how many other workers there are, and Claim.next_due_us.
+CREATE TYPE head_row AS (version integer, now_us bigint, ticket bigint, others bigint, next_due_us bigint);
 CREATE TYPE seen_row AS (id bytea, until_us bigint);
 -- Everything of an instance (part NULL), or what belongs to one of its executions.
 CREATE TYPE range_row AS (instance bigint, part bytea);
@@ -286,8 +288,10 @@ BEGIN
 END $$;
 
 -- When the next instance of these queues wakes, is let go or may be taken (only if "held" is to be looked at), by time alone.
-CREATE FUNCTION next_due(me bytea, queues bytea[], now_us bigint, held boolean) RETURNS bigint LANGUAGE sql STABLE AS $$
-  SELECT min(times.at) FROM (
+CREATE FUNCTION next_due(me bytea, queues bytea[], now_us bigint, held boolean) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_variable
+BEGIN
+  RETURN (SELECT min(times.at) FROM (
     SELECT (SELECT min(i.wake_us) FROM instance AS i WHERE i.queue = q.name AND i.wake_us > now_us) AS at FROM unnest(queues) AS q (name)
     UNION ALL
     SELECT (
@@ -299,8 +303,8 @@ CREATE FUNCTION next_due(me bytea, queues bytea[], now_us bigint, held boolean) 
     UNION ALL
     SELECT min(least(i.hold_until_us, i.control_us + 1000000)) FROM instance AS i
     WHERE i.control_us <= now_us AND i.holder <> me AND i.hold_until_us > now_us
-  ) AS times
-$$;
+  ) AS times);
+END $$;
 
 -- ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
