@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from durable_core.errors import StoreUnavailableError
+from durable_core.errors import DurableError, StoreUnavailableError
 from durable_postgres.errors import cannot_connect
 from durable_postgres.options import PostgresOptions
 
@@ -67,13 +67,13 @@ class Lane:
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Connection]:
-        """The connection, for this user alone. Errors are the driver's; after any but one that the server reported, and after a
-        cancellation, nobody knows what the connection is doing: it is dropped."""
+        """The connection, for this user alone. Errors are the driver's; after any but one that the server or we reported, and after
+        a cancellation, nobody knows what the connection is doing: it is dropped."""
         async with self._turn:
             connection = await self._open()
             try:
                 yield connection
-            except asyncpg.PostgresError:
+            except (asyncpg.PostgresError, DurableError):
                 if connection.is_in_transaction():
                     self._drop()
                 raise

@@ -110,7 +110,8 @@ class Lives:
                 self._broken.clear()
                 async with self.lane.use() as connection:
                     if time.monotonic() - self._used_s >= _PING_S:
-                        await asyncio.wait_for(connection.execute(query("ping")), _PING_S)
+                        async with asyncio.timeout(_PING_S):
+                            await connection.execute(query("ping"))
                 pause_s = _RETRY_S
             except _LOST as error:
                 _logger.warning("the connection that listens is lost: %s; trying again", error)

@@ -119,7 +119,10 @@ class Proxy:
         self._connections += 1
         number = self._connections
         lost = asyncio.Event()
-        for pump in (self._upwards(reader, server_writer, writer, lost, number), self._downwards(server_reader, writer, server_writer, lost, number)):
+        for pump in (
+            self._upwards(reader, server_writer, writer, lost, number),
+            self._downwards(server_reader, writer, server_writer, lost, number),
+        ):
             task = asyncio.create_task(pump)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
