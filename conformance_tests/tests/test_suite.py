@@ -13,6 +13,7 @@ import pytest
 
 MEMORY = "durable_conformance.memory:MemoryHarness"
 SQLITE = "durable_sqlite.testing:SqliteHarness"
+POSTGRES = "durable_postgres.testing:PostgresHarness"
 
 
 def run_suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,8 +31,8 @@ def counts(output: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("backend", "deselected"),
-    [(MEMORY, 1), (SQLITE, 0), ("durable_sqlite.testing:SqliteInMemoryHarness", 3)],
-    ids=["memory", "sqlite", "sqlite in memory"],
+    [(MEMORY, 1), (SQLITE, 0), (POSTGRES, 0), ("durable_sqlite.testing:SqliteInMemoryHarness", 3)],
+    ids=["memory", "sqlite", "postgres", "sqlite in memory"],
 )
 def test_our_own_stores_pass(tmp_path: Path, backend: str, deselected: int) -> None:
     done = run_suite(tmp_path, "--durable-backend", backend)
