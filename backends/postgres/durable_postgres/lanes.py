@@ -40,9 +40,9 @@ _SETTINGS = {
 }
 
 
-async def connect(options: PostgresOptions) -> Connection:
+async def connect(options: PostgresOptions, **settings: str) -> Connection:
     """Raises what ``errors.cannot_connect`` makes of it."""
-    settings = {**_SETTINGS, "search_path": options.hub, "synchronous_commit": options.synchronous_commit}
+    settings = {**_SETTINGS, **settings, "search_path": options.hub, "synchronous_commit": options.synchronous_commit}
     try:
         return await _connect(
             options.dsn, timeout=options.connect_timeout_s, command_timeout=options.command_timeout_s, server_settings=settings
@@ -52,10 +52,11 @@ async def connect(options: PostgresOptions) -> Connection:
 
 
 class Lane:
-    """``prepare`` is awaited on each new connection before its first use."""
+    """``prepare`` is awaited on each new connection before its first use; ``settings`` are the session's."""
 
-    def __init__(self, options: PostgresOptions, prepare: Callable[[Connection], Awaitable[None]] | None = None) -> None:
+    def __init__(self, options: PostgresOptions, prepare: Callable[[Connection], Awaitable[None]] | None = None, **settings: str) -> None:
         self._options = options
+        self._settings = settings
         self._prepare = prepare
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
@@ -96,7 +97,7 @@ class Lane:
             raise StoreUnavailableError("this handle of the store was closed: open another one")
         if self._connection is None or self._connection.is_closed():
             self._connection = None
-            connection = await connect(self._options)
+            connection = await connect(self._options, **self._settings)
             try:
                 if self._prepare is not None:
                     await self._prepare(connection)

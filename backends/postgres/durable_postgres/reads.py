@@ -24,7 +24,8 @@ T = TypeVar("T")
 class Reads:
     def __init__(self, options: PostgresOptions) -> None:
         self._where = options.where
-        self._lanes = [Lane(options) for _ in range(options.readers)]
+        # A filter's conditions decide which index serves it: its plan is to see them.
+        self._lanes = [Lane(options, plan_cache_mode="auto") for _ in range(options.readers)]
         self._next = cycle(self._lanes)
 
     async def close(self) -> None:

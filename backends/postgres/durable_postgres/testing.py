@@ -146,7 +146,8 @@ async def find_faults(url: str) -> list[str]:
 
 
 class PostgresHarness:
-    """A hub of its own whose clock stands still but for ``advance_clock``, and where a closed handle is dead at once."""
+    """A hub of its own whose clock stands still but for ``advance_clock``, and where a closed handle is dead at once. Commits do not wait for
+    the disk: no test of the kit ends the server."""
 
     features = frozenset({"many_handles", "frozen_clock"})
 
@@ -154,7 +155,7 @@ class PostgresHarness:
         location, _, options = url.partition("?")
         if not location.endswith(":///:temp:"):
             raise StoreUrlError("the tests make hubs of their own: use postgresql:///:temp:, and name a server by DURABLE_TEST_POSTGRES")
-        self.url = fresh_hub(f"&death_grace_s=0{options and '&' + options}")
+        self.url = fresh_hub(f"&death_grace_s=0&synchronous_commit=off{options and '&' + options}")
         self._now_us = _START_US
         self._handles: list[PostgresBackend] = []
 

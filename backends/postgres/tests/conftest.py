@@ -60,8 +60,11 @@ class OneHandle:
         raise NotImplementedError
 
 
-async def _drive(backend: PostgresBackend) -> Driver:
+async def _drive(backend: PostgresBackend, prefix: str = "") -> Driver:
     driver = Driver(OneHandle(backend))
+    fresh = driver.fresh
+    named: Any = driver
+    named.fresh = lambda name: fresh(prefix + name)  # ids of two drivers must not meet
     await driver.open()
     return driver
 
@@ -188,8 +191,8 @@ def handle(url: str) -> Handles:
 
 
 @pytest.fixture
-def drive() -> Callable[[PostgresBackend], Awaitable[Driver]]:
-    """The conformance kit's driver on a handle."""
+def drive() -> Callable[..., Awaitable[Driver]]:
+    """The conformance kit's driver on a handle; a second one of a test needs a prefix for the ids that it makes up."""
     return _drive
 
 
@@ -210,9 +213,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         try:
             await asyncio.wait_for(test(**arguments), 100)
         finally:
-            for name in ("handle", "proxy"):
-                if name in pyfuncitem.funcargs:
-                    await pyfuncitem.funcargs[name].close()
+            for opened in map(pyfuncitem.funcargs.get, ("handle", "proxy")):
+                if isinstance(opened, Handles | Proxy):
+                    await opened.close()
 
     asyncio.run(run())
     return True

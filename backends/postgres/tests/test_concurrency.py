@@ -10,9 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
 from durable_conformance.driver import ALL, HOUR_US, after
-from durable_core.backend import AbandonWorker, CompleteTask, CreateInstance, Message, OutcomeStatus, ParentRef, Purge, SendMessage
+from durable_core.backend import (
+    AbandonWorker,
+    CompleteTask,
+    CreateInstance,
+    Message,
+    OutcomeStatus,
+    ParentRef,
+    Purge,
+    Selectors,
+    SendMessage,
+)
 from durable_postgres.testing import find_faults
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -187,3 +198,56 @@ async def test_a_worker_given_up_while_it_commits_owns_nothing(handle: Any, driv
         commit = mine.turn(turn, worker, hold_us=HOUR_US, tasks=(mine.task(f"t{number}", claim=True),))
         await asyncio.gather(mine.one(commit), theirs.one(AbandonWorker(worker)))
         assert await find_faults(url) == [], "neither the instance nor the task is leased to nobody"
+
+
+def hold_before_writing(backend: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """The handle's next write waits, everything loaded and decided: (it waits, let it go on)."""
+    steps, waits, go_on = backend._store.steps, asyncio.Event(), asyncio.Event()
+    write = steps._write
+
+    async def late(*arguments: Any) -> None:
+        waits.set()
+        await go_on.wait()
+        await write(*arguments)
+
+    monkeypatch.setattr(steps, "_write", late)
+    return waits, go_on
+
+
+async def test_a_worker_given_up_between_reading_and_writing_is_leased_nothing(
+    handle: Any, drive: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = await handle()
+    mine, theirs = await drive(backend), await drive(await handle())
+    await mine.register()
+    waits, go_on = hold_before_writing(backend, monkeypatch)
+    creating = asyncio.create_task(mine.one(mine.creation("i", worker="w")))
+    await waits.wait()
+    assert (await theirs.one(AbandonWorker("w"))).status is OutcomeStatus.OK
+    go_on.set()
+    outcome = await creating
+    assert (outcome.status, outcome.turn) == (OutcomeStatus.OK, None)
+    assert await find_faults(url) == []
+
+
+async def test_what_was_not_there_when_it_was_read_may_be_there_when_it_is_written(
+    handle: Any, drive: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two turns creates a child and messages the other's: whichever comes second must reach the first one's child."""
+    backend = await handle()
+    mine, theirs = await drive(backend), await drive(await handle(), "their")
+    first, second = await mine.started("p", "w"), await theirs.started("q", "v")
+    waits, go_on = hold_before_writing(backend, monkeypatch)
+
+    def turn(hub: Any, parent: Any, worker: str, child: str, other: str) -> Any:
+        create = CreateInstance(child, f"e-{child}", "unknown", b"", parent=ParentRef(parent.instance, parent.execution))
+        return hub.turn(parent, worker, creates=(create,), messages=(Message(f"to-{other}", other, b""),))
+
+    committing = asyncio.create_task(mine.one(turn(mine, first, "w", "x", "y")))
+    await waits.wait()
+    assert (await theirs.one(turn(theirs, second, "v", "y", "x"))).status is OutcomeStatus.OK
+    go_on.set()
+    assert (await committing).status is OutcomeStatus.OK
+    claim = await theirs.claim("v", selectors=Selectors(frozenset({"unknown"})))
+    assert {turn.instance: [message.id for message in turn.messages] for turn in claim.turns} == {"x": [], "y": ["to-y"]}
+    assert await find_faults(url) == []

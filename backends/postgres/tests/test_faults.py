@@ -44,8 +44,8 @@ async def scenario(backend: PostgresBackend, n: int) -> None:
 
     def turn(id: str, version: int, **fields: Any) -> CommitTurn:
         key = f"k{id}-{version}"
-        fields = {"append": b"[%d]" % version, "append_count": 1, "hold_us": HOUR_US} | fields
-        return CommitTurn(id, turns[id].execution, turns[id].epoch, version, worker, key, **fields)
+        given: dict[str, Any] = {"append": b"[%d]" % version, "append_count": 1, "hold_us": HOUR_US}
+        return CommitTurn(id, turns[id].execution, turns[id].epoch, version, worker, key, **(given | fields))
 
     task = NewTask(f"t{n}", "act", b"in", claim=True)
     await apply(turn(a, 0, tasks=(task,), messages=(Message(f"m{n}", b, b"hello"),)), turn(b, 0))

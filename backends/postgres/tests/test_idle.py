@@ -11,7 +11,7 @@ SECONDS = 6
 
 
 async def wait(ctx: OrchestrationContext) -> int:
-    return await ctx.wait_for_external_event("never", int)
+    return await ctx.wait_for_external_event("never", return_type=int)
 
 
 async def test_an_idle_worker_sends_two_queries_a_second_at_most(proxy: Any) -> None:

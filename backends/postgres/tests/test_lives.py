@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from durable_conformance.driver import ALL, HOUR_US
 from durable_core import DurableEngine, OrchestrationContext
 from durable_core.backend import Claim, CreateInstance
-from durable_postgres import lives, open_backend
+from durable_postgres import lives
 from durable_postgres.testing import Server, find_faults, server_url
 
 PROGRAM = Path(__file__).parent / "programs" / "hold_until_killed.py"
@@ -48,7 +47,7 @@ async def heir_finds(backend: Any, number: list[int]) -> Claim:
         pause_s = 1.0 if claim.next_due_us is None else min(1.0, (claim.next_due_us - claim.now_us) / 1e6)
         try:
             await asyncio.wait_for(anext(hints), pause_s)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass
 
 
@@ -126,7 +125,7 @@ async def drained(hints: Any) -> None:
     while True:
         try:
             await asyncio.wait_for(anext(hints), 0.1)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
 
@@ -165,15 +164,7 @@ async def test_the_server_restarts_in_the_middle_of_a_load() -> None:
             await asyncio.to_thread(server.start)
             results = await asyncio.gather(*(handle.result() for handle in handles))
         assert results == [n * 64 for n in range(200)]
-        assert {n * 1 for n in range(200)} <= set(ran)
+        assert set(range(200)) <= set(ran)
         assert await find_faults(server.url) == []
     finally:
         await asyncio.to_thread(server.destroy)
-
-
-async def test_a_server_that_is_gone_for_good(url: str, handle: Any) -> None:
-    started = time.monotonic()
-    backend = open_backend(url.replace("127.0.0.1", "127.0.0.2"), connect_timeout_s=1)
-    with pytest.raises(Exception, match="connection was lost|nobody answered"):
-        await backend.open()
-    assert time.monotonic() - started < 30

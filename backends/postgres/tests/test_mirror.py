@@ -54,7 +54,7 @@ def ranked(rows: Iterable[Any]) -> list[Any]:
 class Mirror(HubMachine):
     @staticmethod
     def new_harness() -> PostgresHarness:
-        return PostgresHarness("postgresql:///:temp:?synchronous_commit=off")
+        return PostgresHarness()
 
     def __init__(self) -> None:
         super().__init__()

@@ -43,7 +43,22 @@ async def test_a_claim_and_a_batch_touch_what_they_need(handle: Any) -> None:
     steps = backend._store.steps
     clock = (None, 0)
     find = (*clock, b"w", b"c", [b"orch"], [b"act"], 5, 5, 1001, 5, None, None)
-    load = (*clock, [b"i1", b"i2"], [b"t"], [], [b"i1"], [5], [], [b"i1"], [b"t"], [b"i1"], ["start"], [b"r1"], [b"w"], False)
+    load: tuple[Any, ...] = (
+        *clock,
+        [b"i1", b"i2"],
+        [b"t"],
+        [],
+        [b"i1"],
+        [5],
+        [],
+        [b"i1"],
+        [b"t"],
+        [b"i1"],
+        ["start"],
+        [b"r1"],
+        [b"w"],
+        False,
+    )
     async with steps.claims.use() as connection:
         for name, arguments in (("find", find), ("load", load)):
             for _ in range(2):
