@@ -1,4 +1,5 @@
-# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI, nothing else.
+# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI; the tests also need
+# PostgreSQL's server programs, or DURABLE_TEST_POSTGRES=postgresql://…
 # .venv is made on the way and again when pyproject.toml or the interpreter has changed (tools/venv.py).
 
 PY := .venv/bin/python

@@ -81,8 +81,6 @@ class Driver:
         outcomes = await (on or self.backend).apply(commands)
         with proving(Property.BATCHING, evidence=False):
             assert len(outcomes) == len(commands), "one outcome per command"
-        if not self.capabilities.decides_later:
-            assert OutcomeStatus.ACCEPTED not in status_of(outcomes), "the store does not declare decides_later"
         return outcomes
 
     async def one(self, command: Command, on: Backend | None = None) -> Outcome:

@@ -10,7 +10,7 @@ forgotten, so that each may commit at any later time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -23,6 +23,7 @@ from durable_core.backend import (
     AbandonWorker,
     Backend,
     Claim,
+    ClaimedTurn,
     Command,
     CommitTurn,
     CreateInstance,
@@ -210,6 +211,7 @@ class HubMachine(RuleBasedStateMachine):
         outcomes = self.run(self.handles[handle % len(self.handles)].apply(commands))
         assert len(outcomes) == len(commands)
         for command, outcome in zip(commands, outcomes, strict=True):
+            self._follow_epochs(() if outcome.turn is None else (outcome.turn,))
             expected, effects = decide(self.model, command, self.now_us)
             for effect in effects:
                 effect.absorb(self.model)
@@ -252,7 +254,12 @@ class HubMachine(RuleBasedStateMachine):
             assert bool(ids) == bool(turns), f"eligible are {turns}, handed out were {ids}"
             assert len({task.id for task in claim.tasks}) == len(tasks), f"{tasks} are open"
 
+    def _follow_epochs(self, turns: Iterable[ClaimedTurn]) -> None:
+        """A store's epochs grow, but not by ones (a sequence has gaps): the model goes on from where the store does."""
+        self.model.epoch = max(self.model.epoch, min((turn.epoch for turn in turns if turn.epoch > self.model.epoch), default=0) - 1)
+
     def _compare_claim(self, claim: Claim, grant: Grant) -> None:
+        self._follow_epochs(claim.turns)
         expected, effects = decide(self.model, grant, self.now_us)
         for effect in effects:
             effect.absorb(self.model)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-PACKAGES = ("durable_core", "backends/sqlite/durable_sqlite", "conformance_tests/durable_conformance")
+PACKAGES = ("durable_core", "backends/sqlite/durable_sqlite", "backends/postgres/durable_postgres", "conformance_tests/durable_conformance")
 
 
 def run(command: Sequence[str | Path], folder: Path) -> None:
@@ -36,11 +36,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that holds the wheel, its declared needs and those of the conformance kit."""
+    """The interpreter of an environment that holds the wheel, its declared needs, those of the conformance kit and the drivers."""
     folder = tmp_path_factory.mktemp("environment")
     python = folder / "bin" / "python"
     run([sys.executable, "-m", "venv", "--without-pip", folder], folder)
-    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{wheel}[conformance]"], folder)
+    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{wheel}[conformance,postgres]"], folder)
     return python
 
 

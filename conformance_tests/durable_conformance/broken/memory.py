@@ -21,7 +21,6 @@ from durable_core.backend import (
     ClaimedTurn,
     Command,
     CommitTurn,
-    CompleteTask,
     CreateInstance,
     Heartbeat,
     HistoryPage,
@@ -777,16 +776,3 @@ class FreesWhatItDoesNotDeclare(MemoryHarness):
     """Frees leases when a handle goes, but does not declare that it can tell a death."""
 
     kind = _Psychic
-
-
-class _Late(_Layer):
-    def after(self, command: Command, outcome: Outcome) -> Outcome:
-        decided = isinstance(command, CompleteTask) and outcome.status is OutcomeStatus.OK
-        return Outcome(OutcomeStatus.ACCEPTED) if decided else outcome
-
-
-@breaks(Property.CONSERVATION, "test_tasks")
-class DecidesLaterUndeclared(MemoryHarness):
-    """Answers that it will decide later, which it does not declare."""
-
-    kind = _Late
