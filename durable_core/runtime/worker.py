@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from uuid import uuid4
 
 from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Claim, ClaimedTurn, Heartbeat, Selectors
 from durable_core.errors import StoreError
 from durable_core.runtime.entities import EntityRunner
+from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.orchestrations import OrchestrationRunner
 from durable_core.runtime.session import Session
 
@@ -42,7 +42,7 @@ class Worker:
         self._session.worker = self
 
     async def _incarnate(self) -> None:
-        self.id = uuid4().hex
+        self.id = fresh_id()
         await self._beat()
         self.turns = OrchestrationRunner(self._session, self)
         self.entities = EntityRunner(self._session, self)
@@ -114,7 +114,7 @@ class Worker:
                 await self._sleep(next_due_us)
 
     async def _claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:
-        claim_id, pause_s = uuid4().hex, 0.05
+        claim_id, pause_s = fresh_id(), 0.05
         while True:
             try:
                 return await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
