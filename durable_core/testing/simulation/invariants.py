@@ -243,7 +243,9 @@ class Invariants:
         if committed and self._state.instances[command.instance].status not in ENDED:
             for child in command.creates:
                 created = self._state.instances[child.instance].execution == child.execution
-                assert created or child.bounce is None or (child.bounce.target, child.bounce.id) in now, "CONSERVATION: a child neither started nor bounced"
+                assert created or child.bounce is None or (child.bounce.target, child.bounce.id) in now, (
+                    "CONSERVATION: a child neither started nor bounced"
+                )
         for (target, _), arrival in now.items():
             assert arrival.message.execution in (None, self._state.instances[target].execution)
 
