@@ -8,7 +8,7 @@ URL = $(if $(filter sqlite,$(BACKEND)),sqlite:///:temp:,$(BACKEND)://)
 BACKEND ?= sqlite
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance crash crash-examples clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance simulate crash crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -52,6 +52,10 @@ bench: venv ## the benchmarks, against the floor
 
 conformance: venv ## the full conformance suite (BACKEND=sqlite or memory)
 	$(PYTEST) --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full
+
+SEEDS ?= 1000
+simulate: venv ## the whole engine in simulated trouble, seed after seed (SEEDS=1000 FIRST=0)
+	$(PY) -m durable_core.testing.simulation --seeds $(SEEDS) --first $(or $(FIRST),0)
 
 crash: venv ## the long crash test: 300 kills
 	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0

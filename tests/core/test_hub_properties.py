@@ -399,7 +399,7 @@ class Trace(RuleBasedStateMachine):
         assert comparable(*decide(part, command, self.now)) == comparable(answer, effects), "needs names too little"
         for effect in effects:
             effect.absorb(self.state)
-        self.checks.check(before, command, answer, effects)
+        self.checks.check(before, command, answer, effects, self.now)
         self.check_progress()
         self.check_repetition(command, answer)
         return answer

@@ -6,7 +6,7 @@ and ask of each change whether it has a reason, and of each promise whether it i
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 from durable_core.backend import (
@@ -60,8 +60,14 @@ class Invariants:
         self._arrived: dict[str, int] = {}
         self._gone: set[str] = set()
 
-    def check(self, before: State, command: Any, answer: Any, effects: list[Effect]) -> None:
+    def check(self, before: State, command: Any, answer: Any, effects: list[Effect], now_us: int) -> None:
         """``command`` was answered and its effects carried out. Raises ``AssertionError``."""
+        now_us = max(now_us, self._state.now_us)
+        if not effects:
+            self._check_refusals(command, answer, effects)
+            self._check_fence(before, command, answer)
+            self._check_handed(answer, now_us)
+            return
         self._note(before, command, answer, effects)
         self._check_refusals(command, answer, effects)
         self._check_fence(before, command, answer)
@@ -70,7 +76,7 @@ class Invariants:
         self._check_history(before)
         self._check_messages(before, command, answer)
         self._check_leases(before, command, answer, effects)
-        self._check_handed(answer)
+        self._check_handed(answer, now_us)
         self._check_purged(command, answer)
 
     def _note(self, before: State, command: Any, answer: Any, effects: list[Effect]) -> None:
@@ -107,8 +113,6 @@ class Invariants:
         assert {id: row.attempt for id, row in self._state.instances.items()} == self._attempts, "ATTEMPTS: counted wrongly"
 
     def _sent_by(self, command: Any, before: State) -> list[Message]:
-        dead = [data for (id, kind), data in before.details.items() if kind == "obituaries"]
-        obituaries = list(chain.from_iterable(map(decode_messages, dead)))
         match command:
             case SendMessage(message) | CompleteTask(_, message):
                 return [message]
@@ -116,7 +120,8 @@ class Invariants:
                 bounces = [child.bounce for child in command.creates if child.bounce is not None]
                 return [*bounces, *command.messages, *command.timers]
             case CreateInstance() | Purge():
-                return obituaries
+                dead = (data for (_, kind), data in before.details.items() if kind == "obituaries")
+                return list(chain.from_iterable(map(decode_messages, dead)))
         return []
 
     def _check_refusals(self, command: Any, answer: Any, effects: list[Effect]) -> None:
@@ -156,6 +161,8 @@ class Invariants:
         assert all(0 < place <= self._state.position for place in places)
         for id, row in self._state.instances.items():
             old = before.instances.get(id)
+            if row is old and before.workers.keys() == self._state.workers.keys():
+                continue
             assert not row.claimed or row.holder in self._state.workers, "LEASE: claimed by nobody"
             assert row.holder is None or row.holder in self._state.workers
             assert row.status not in ENDED or (row.holder is None and id not in self._state.inbox)
@@ -202,8 +209,10 @@ class Invariants:
         """Property 2: dense, immutable, in order."""
         assert self._state.history.keys() <= self._state.instances.keys()
         for id, row in self._state.instances.items():
+            if row is before.instances.get(id):
+                continue
             rows = self._state.history.get(id, [])
-            assert [entry.first for entry in rows] == [sum(earlier.count for earlier in rows[:n]) for n in range(len(rows))]
+            assert [entry.first for entry in rows] == [0, *accumulate(entry.count for entry in rows)][:-1]
             assert sum(entry.count for entry in rows) == row.history_length
             old = before.history.get(id, []) if id in before.instances and before.instances[id].execution == row.execution else []
             assert rows[: len(old)] == old, "HISTORY: rows are immutable"
@@ -240,7 +249,7 @@ class Invariants:
             for message in decode_messages(before.details.get((command.instance, "obituaries"), b"[]")):
                 heir = self._state.instances.get(message.target)
                 assert heir is None or heir.status in ENDED or (message.target, message.id) in now, "CONSERVATION: an obituary was lost"
-        if committed and self._state.instances[command.instance].status not in ENDED:
+        if isinstance(command, CommitTurn) and committed and self._state.instances[command.instance].status not in ENDED:
             for child in command.creates:
                 created = self._state.instances[child.instance].execution == child.execution
                 assert created or child.bounce is None or (child.bounce.target, child.bounce.id) in now, (
@@ -269,7 +278,7 @@ class Invariants:
                 assert before.tasks[task.id].worker is None
                 assert task.attempt == before.tasks[task.id].attempt + 1
 
-    def _check_handed(self, answer: Any) -> None:
+    def _check_handed(self, answer: Any, now_us: int) -> None:
         """Properties 8 and 10: nothing early, in order of each sender."""
         pages: list[tuple[Message, ...]] = []
         if isinstance(answer, Claim):
@@ -277,14 +286,14 @@ class Invariants:
         elif isinstance(answer, Outcome):
             pages = [answer.messages, *([answer.turn.messages] if answer.turn is not None else [])]
         for page in pages:
-            assert all(message.due_us <= self._state.now_us for message in page), "TIMERS: handed out early"
+            assert all(message.due_us <= now_us for message in page), "TIMERS: handed out early"
             for sender in {message.sender for message in page}:
                 arrivals = [self._arrived[message.id] for message in page if message.sender == sender and not message.due_us]
                 assert arrivals == sorted(arrivals), "ORDER: of one sender's messages"
             if page:
                 limit = self._state.limits.messages_per_claim
                 rows = self._state.inbox.get(page[0].target, {})
-                due = [row.message for row in sorted(rows.values(), key=order) if row.visible_us <= self._state.now_us]
+                due = [row.message for row in sorted(rows.values(), key=order) if row.visible_us <= now_us]
                 assert list(page) == due[:limit] + [message for message in due[limit:] if message.control]
 
     def _check_purged(self, command: Any, answer: Any) -> None:
