@@ -26,7 +26,9 @@ Entry = tuple[Command, Answer]
 
 class Committer:
     """Commands of the worker (answered by a call) are retried until the store takes them. Those of clients (answered by a future) fail with
-    the store's error, a transient one after some seconds of trying."""
+    the store's error, a transient one after some seconds of trying.
+
+    ``repeated``, while answers are given: they are those to a later submission, an earlier one may have taken effect."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -34,6 +36,7 @@ class Committer:
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._batch: list[Entry] = []
         self._closed = False
+        self.repeated = False
         self._task = asyncio.create_task(self._run(), name="durable-core committer")
 
     def submit(self, command: Command, answer: Answer) -> None:
@@ -91,6 +94,7 @@ class Committer:
                 waited += delay
                 delay = min(delay * 2, _LAST_RETRY_S)
                 continue
+            self.repeated = waited > 0
             for (command, answer), outcome in zip(batch, outcomes, strict=True):
                 try:
                     _give(answer, outcome)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
-from uuid import uuid4
 
 from durable_core import backend as store
 from durable_core import events as ev
@@ -18,6 +17,7 @@ from durable_core.backend import InstanceStatus, Message
 from durable_core.codec import encode_event, join_events
 from durable_core.errors import FailureDetails
 from durable_core.ids import child_result_id, entity_name, task_key, timer_key
+from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.worker.live import LiveInstance
 
 
@@ -90,7 +90,7 @@ class TurnTranslator:
                 start = ev.ExecutionStarted(
                     live.name, event.input, event.arity, parent=self._parent, tags=self._tags, carried=event.carried
                 )
-                self._next_execution = store.NextExecution(uuid4().hex, encode_event(start))
+                self._next_execution = store.NextExecution(fresh_id(), encode_event(start))
             case ev.ExecutionSuspended() | ev.ExecutionResumed():
                 suspended = isinstance(event, ev.ExecutionSuspended)
                 self._record["status"] = InstanceStatus.SUSPENDED if suspended else InstanceStatus.RUNNING
@@ -142,7 +142,7 @@ class TurnTranslator:
             self._lists["messages"].append(termination(event.target, f"{execution}>terminate{event.id}", self._live.instance))
 
     def _start_child(self, event: ev.SubOrchestrationStarted) -> None:
-        live, execution, child = self._live, uuid4().hex, event.instance_id
+        live, execution, child = self._live, fresh_id(), event.instance_id
         start = ev.ExecutionStarted(event.name, event.input, event.arity, parent=self._as_parent(event.id), tags=event.tags or {})
 
         taken = f"the instance id {child!r} of the sub-orchestration is taken by an instance that is not an ended child of this parent; choose another instance_id"
