@@ -31,7 +31,7 @@ FEATURES = {
 }
 """What a harness may declare beside the store's capabilities. Each lets more of the suite run."""
 
-_CAPABILITIES = ("multi_process", "proves_death", "push_wakeups")
+_CAPABILITIES = ("multi_process", "proves_death")
 
 
 class Harness(Protocol):

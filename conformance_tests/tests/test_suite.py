@@ -35,7 +35,7 @@ def counts(output: str) -> dict[str, int]:
     [
         (MEMORY, {"corrupt", "cut_connection", "durable", "multi_process", "proves_death", "server_clock"}),
         (SQLITE, {"cut_connection", "server_clock"}),
-        (POSTGRES, {"attach", "corrupt", "cut_connection", "durable", "server_clock"}),
+        (POSTGRES, {"attach", "corrupt", "cut_connection", "server_clock"}),
         (
             "durable_sqlite.testing:SqliteInMemoryHarness",
             {"many_handles", "attach", "corrupt", "cut_connection", "durable", "server_clock"},

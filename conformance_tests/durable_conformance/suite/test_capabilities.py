@@ -74,7 +74,7 @@ async def test_attempts_are_counted_across_handles(hub: Driver) -> None:
         await hub.harness.kill(handle)
 
 
-@requires("push_wakeups", "many_handles")
+@requires("many_handles")
 @proves(Property.DEAF)
 async def test_a_wakeup_comes_from_another_handle(hub: Driver) -> None:
     """A listener that goes deaf is not noticed otherwise."""
@@ -88,7 +88,6 @@ async def test_a_wakeup_comes_from_another_handle(hub: Driver) -> None:
             await waiting
 
 
-@requires("push_wakeups")
 @proves(Property.DEAF)
 async def test_the_wakeups_of_a_handle_end_with_it(hub: Driver) -> None:
     hints = aiter(hub.backend.wakeups())
