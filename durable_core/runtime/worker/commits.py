@@ -184,18 +184,18 @@ def termination(target: str, id: str, sender: str) -> Message:
     return Message(id, target, encode_event(ev.ExecutionTerminated(None, recursive=True)), None, sender, control=True)
 
 
-_KINDS: dict[Any, str] = {
+_ISSUED: dict[Any, str] = {
     ev.TaskScheduled: "task",
     ev.TimerCreated: "timer",
     ev.SubOrchestrationStarted: "child",
     ev.EntityCalled: "entity",
     ev.EntityLockRequested: "entity",
-    ev.EntityUnlocked: "entity",
 }
+_KINDS = _ISSUED | {ev.EntityUnlocked: "entity"}
 
 
 def _command(event: Any) -> tuple[str, int] | None:
-    """Which command an event issues or cancels."""
+    """Which command an event issues, takes back or cancels."""
     kind = event.kind if type(event) is ev.CommandCancelled else _KINDS.get(type(event))
     return (kind, event.id) if kind is not None else None
 
@@ -203,7 +203,7 @@ def _command(event: Any) -> tuple[str, int] | None:
 def _cancelled_at_once(events: Iterable[Any]) -> set[tuple[str, int]]:
     """Commands that were issued and cancelled in this very turn; both stay in the history, neither reaches the store."""
     cancelled: set[tuple[str, int]] = {(event.kind, event.id) for event in events if type(event) is ev.CommandCancelled}
-    return cancelled and cancelled & {(_KINDS[type(event)], event.id) for event in events if type(event) in _KINDS}
+    return cancelled and cancelled & {(_ISSUED[type(event)], event.id) for event in events if type(event) in _ISSUED}
 
 
 def _unknown_problem(names: tuple[str, ...]) -> str | None:
