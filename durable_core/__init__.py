@@ -14,11 +14,13 @@ Layout, from the inside out (imports point upwards only):
 from durable_core.backend import InstanceStatus as InstanceStatus
 from durable_core.converter import DataConverter as DataConverter
 from durable_core.converter import JsonConverter as JsonConverter
+from durable_core.definitions.activity import Activity as Activity
 from durable_core.definitions.activity import ActivityContext as ActivityContext
 from durable_core.definitions.activity import activity as activity
 from durable_core.definitions.entity import EntityContext as EntityContext
 from durable_core.definitions.entity import EntityId as EntityId
 from durable_core.definitions.entity import entity as entity
+from durable_core.definitions.orchestrator import Orchestrator as Orchestrator
 from durable_core.definitions.orchestrator import orchestrator as orchestrator
 from durable_core.definitions.wall_clock import DeterminismWarning as DeterminismWarning
 from durable_core.errors import ArgumentsError as ArgumentsError
@@ -50,13 +52,14 @@ from durable_core.replay.context import OrchestrationContext as OrchestrationCon
 from durable_core.replay.fan_in import when_all as when_all
 from durable_core.replay.fan_in import when_any as when_any
 from durable_core.replay.futures import DurableTask as DurableTask
+from durable_core.replay.machine import Limits as Limits
 from durable_core.retry import RetryContext as RetryContext
 from durable_core.retry import RetryPolicy as RetryPolicy
-from durable_core.runtime.client import DurableClient as DurableClient
-from durable_core.runtime.client import OrchestrationHandle as OrchestrationHandle
+from durable_core.runtime.client.client import DurableClient as DurableClient
+from durable_core.runtime.client.client import OrchestrationHandle as OrchestrationHandle
+from durable_core.runtime.client.entities import EntityState as EntityState
+from durable_core.runtime.client.records import OrchestrationState as OrchestrationState
 from durable_core.runtime.engine import DurableEngine as DurableEngine
-from durable_core.runtime.entity_client import EntityState as EntityState
 from durable_core.runtime.options import WorkerOptions as WorkerOptions
-from durable_core.runtime.records import OrchestrationState as OrchestrationState
 
 __version__ = "0.1.0"

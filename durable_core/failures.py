@@ -32,7 +32,17 @@ def describe(exception: BaseException) -> FailureDetails:
     two count: ``non_retriable`` (true: no policy retries it) and ``failure_properties`` (a mapping of strings, or a
     method that returns one).
     """
+    if isinstance(exception, DescribedElsewhere):
+        return exception.details
     return _Description().of(exception, _DEPTH_MAX, frozenset())
+
+
+class DescribedElsewhere(Exception):
+    """A failure in another process, which has described it."""
+
+    def __init__(self, details: FailureDetails) -> None:
+        super().__init__(details)
+        self.details = details
 
 
 class _Description:

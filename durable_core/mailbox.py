@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from durable_core.events import EntityRequest, LockReleased, LockRequested, OperationRequested, Parent
 
@@ -56,3 +56,12 @@ class EntitySnapshot(Struct, omit_defaults=True):
         if isinstance(each.request, LockRequested):
             self.holder = each.request.caller
         yield each.request
+
+
+encode_snapshot = json.Encoder().encode
+_decode = json.Decoder(EntitySnapshot).decode
+
+
+def decode_snapshot(data: bytes | None) -> EntitySnapshot:
+    """None: of an entity that has none yet."""
+    return _decode(data) if data else EntitySnapshot()

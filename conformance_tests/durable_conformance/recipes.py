@@ -72,7 +72,7 @@ _sends = _recipe(
 _commits = _recipe(
     "commit",
     lease=_recent,
-    stale=st.sampled_from([False, False, False, False, False, True]),
+    stale=st.sampled_from([False, False, False, True]),
     count=st.sampled_from([0, 1, 1, 3]),
     consumes=st.sampled_from(["all", "all", "first", "none"]),
     settles=st.lists(_recent, max_size=2, unique=True),
@@ -101,7 +101,12 @@ _releases = _recipe(
     park=st.booleans(),
     uncount=st.booleans(),
 )
-_purges = _recipe("purge", instance=_ids, force=st.sampled_from([False, False, False, True]), idle_version=st.none() | st.integers(0, 3))
+_purges = _recipe(
+    "purge",
+    instance=_ids,
+    force=st.sampled_from([False, False, False, True]),
+    idle_version=st.sampled_from([None, None, None, None, None, 0, 1]),
+)
 _abandons = _recipe("abandon", lease=_recent)
 
 _any = st.one_of(_commits, _sends, _commits, _creates, _commits, _completes, _releases, _purges, _abandons)

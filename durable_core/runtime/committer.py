@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from durable_core.backend import Backend, Command, Outcome
+from durable_core.backend import Backend, Command, Outcome, OutcomeStatus, Purge
 from durable_core.errors import DurableError, EngineStateError, StoreError, StoreUnavailableError
 from durable_core.runtime.clock import Clock
 
@@ -26,7 +26,9 @@ Entry = tuple[Command, Answer]
 
 class Committer:
     """Commands of the worker (answered by a call) are retried until the store takes them. Those of clients (answered by a future) fail with
-    the store's error, a transient one after some seconds of trying."""
+    the store's error, a transient one after some seconds of trying.
+
+    ``repeated``, while answers are given: they are those to a later submission, an earlier one may have taken effect."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -34,6 +36,7 @@ class Committer:
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._batch: list[Entry] = []
         self._closed = False
+        self.repeated = False
         self._task = asyncio.create_task(self._run(), name="durable-core committer")
 
     def submit(self, command: Command, answer: Answer) -> None:
@@ -91,7 +94,10 @@ class Committer:
                 waited += delay
                 delay = min(delay * 2, _LAST_RETRY_S)
                 continue
+            self.repeated = waited > 0
             for (command, answer), outcome in zip(batch, outcomes, strict=True):
+                if self.repeated and isinstance(command, Purge) and outcome.status is OutcomeStatus.GONE:
+                    outcome = Outcome(OutcomeStatus.ALREADY_APPLIED)  # by the submission whose reply was lost
                 try:
                     _give(answer, outcome)
                 except Exception:

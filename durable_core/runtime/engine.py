@@ -17,13 +17,13 @@ from durable_core.definitions.entity import entity
 from durable_core.definitions.orchestrator import orchestrator
 from durable_core.definitions.registry import Registry
 from durable_core.errors import EngineStateError
-from durable_core.runtime.client import DurableClient
+from durable_core.runtime.client.client import DurableClient
 from durable_core.runtime.clock import Clock
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.session import Session
 from durable_core.runtime.signals import cancelled_by_sigterm
 from durable_core.runtime.stores import backend_for
-from durable_core.runtime.worker import Worker
+from durable_core.runtime.worker.worker import Worker
 
 if TYPE_CHECKING:
     from durable_core.testing.environment import DurableTest

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
-from durable_core.backend import Backend
+from durable_core.backend import Backend, ClaimedTurn
 from durable_core.definitions.registry import Registry
 from durable_core.runtime.clock import Clock
 from durable_core.runtime.committer import Committer
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.reads import Reader
+from durable_core.runtime.threads import DaemonThreads
 from durable_core.runtime.waiters import Waiters
 
-if TYPE_CHECKING:
-    from durable_core.runtime.worker import Worker
+
+class LocalWorker(Protocol):
+    """The worker of this process, as others see it. ``wake``: there may be something to claim; ``freed``: there is room again; ``hurry``:
+    do not wait for running activities any longer."""
+
+    id: str
+
+    def can_take(self, orchestrator: str, /) -> bool: ...
+    def accept(self, turn: ClaimedTurn, /) -> None: ...
+    def wake(self) -> None: ...
+    def freed(self) -> None: ...
+    def hurry(self) -> None: ...
+    async def stop(self) -> None: ...
 
 
 class Session:
-    """``worker`` None: this process only submits and asks. ``draining``: nothing new is begun any more."""
+    """``worker`` None: this process only submits and asks. ``draining``: nothing new is begun any more. ``new_threads`` makes what runs
+    synchronous code."""
+
+    new_threads: Callable[[int, str], DaemonThreads] = DaemonThreads
 
     def __init__(self, backend: Backend, registry: Registry, options: WorkerOptions, clock: Clock) -> None:
         self.backend = backend
         self.registry = registry
         self.options = options
         self.process = os.getpid()
-        self.worker: Worker | None = None
+        self.worker: LocalWorker | None = None
         self.draining = False
         self.clock = clock
         self.committer = Committer(backend, clock)
@@ -60,7 +76,7 @@ class Session:
                 if closing.done():
                     raise
                 if self.worker is not None:
-                    self.worker.turns.activities.stop()
+                    self.worker.hurry()
 
     async def _close(self) -> None:
         try:

@@ -9,6 +9,7 @@ from durable_core.errors import DurableError
 from durable_core.replay import source
 from durable_core.replay.machine import Execution
 from durable_core.runtime.session import Session
+from durable_core.runtime.worker.worker import Worker
 from durable_core.testing.clock import HORIZON_YEARS
 
 _TOLD_MAX = 10
@@ -32,7 +33,7 @@ async def dead_end(session: Session) -> NothingToWaitForError:
 
 def _state_of(record: store.InstanceRecord, session: Session) -> str:
     who = f"{record.instance!r} ({record.name}, {record.status.name})"
-    live = session.worker.turns.find(record.instance, record.execution) if session.worker is not None else None
+    live = session.worker.turns.find(record.instance, record.execution) if isinstance(session.worker, Worker) else None
     if record.problem:
         return f"{who} cannot go on: {record.problem}"
     if record.name not in session.registry.orchestrators:

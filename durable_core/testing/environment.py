@@ -25,9 +25,10 @@ from attrs import evolve
 
 from durable_core.errors import UsageError
 from durable_core.moments import to_datetime
-from durable_core.runtime.client import DurableClient
+from durable_core.runtime.client.client import DurableClient
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.session import Session
+from durable_core.runtime.worker.worker import Worker
 from durable_core.testing.clock import BESIDE, HORIZON_YEARS, LAST, NEVER_S, VirtualClock
 from durable_core.testing.dead_ends import dead_end
 from durable_core.testing.fakes import with_fakes
@@ -57,7 +58,7 @@ class Environment:
     """An engine under test. ``client`` is also ``engine.client`` meanwhile, so that the code under test finds it where it looks for it."""
 
     def __init__(self, client: DurableClient, session: Session, clock: VirtualClock) -> None:
-        assert session.worker is not None
+        assert isinstance(session.worker, Worker)
         self.client = client
         self._session = session
         self._worker = session.worker

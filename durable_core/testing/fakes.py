@@ -11,6 +11,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import NonCallableMock
 
 from durable_core.definitions.activity import Activity, ActivityContext
 from durable_core.definitions.definition import takes_context
@@ -25,7 +26,7 @@ class _Fake(Activity[..., Any]):
         self.__dict__.update(original.__dict__, is_async=True, takes_context=True)
         self._skip = original.skip
         self._fake = fake
-        self._wants_context = takes_context(fake, ActivityContext)
+        self._wants_context = _wants_context(fake)
 
     @property
     def skip(self) -> int:  # type: ignore[override]
@@ -56,12 +57,19 @@ def _check(original: Callee[Activity[..., Any]], fake: Any) -> None:
     what = f"the fake for activity {original.name!r}"
     if not callable(fake):
         raise RegistrationError(f"{what} must be a function, got {fake!r}; write: lambda *args: {fake!r}")
+    if isinstance(fake, NonCallableMock):
+        return  # takes anything
     signature = inspect.signature(original.fn)
     parameters = [each for each in signature.parameters.values() if each.kind is not each.VAR_POSITIONAL][original.definition.skip :]
     required = sum(each.default is each.empty for each in parameters)
-    context = [None] * takes_context(fake, ActivityContext)
+    context = [None] * _wants_context(fake)
     try:
         for count in {required, len(parameters)}:
             inspect.signature(fake).bind(*context, *[None] * count)
     except TypeError as error:
         raise RegistrationError(f"{what} must take its arguments, {signature}: {error}") from None
+
+
+def _wants_context(fake: Any) -> bool:
+    """Not a mock, whose signature early patch releases of Python 3.11 cannot tell."""
+    return not isinstance(fake, NonCallableMock) and takes_context(fake, ActivityContext)

@@ -11,7 +11,7 @@ from durable_core.codec import decode_events, encode_event, join_events
 from durable_core.errors import InstanceNotFoundError, NotRegisteredError
 from durable_core.events import Event, ExecutionStarted
 from durable_core.replay.machine import Execution
-from durable_core.runtime.client import DurableClient
+from durable_core.runtime.client.client import DurableClient
 from durable_core.runtime.engine import DurableEngine
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"

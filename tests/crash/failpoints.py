@@ -11,8 +11,8 @@ import sqlite3
 
 from attrs import define, field
 
-from durable_core.runtime import activities
-from durable_core.runtime.live import TaskLease
+from durable_core.runtime.worker import activities
+from durable_core.runtime.worker.live import TaskLease
 from durable_sqlite.commit import Committer
 from durable_sqlite.connection import scalar
 from durable_sqlite.steps import Steps

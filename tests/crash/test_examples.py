@@ -7,6 +7,7 @@ many an example (6); ``all`` (`make crash-examples`) is every commit, before and
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from tests.crash.audit import audit, read_orchestrations, rows_of
 from tests.crash.children import PATIENCE_S, Child, Place
 from tests.crash.example import REST, WORKER, WORKER_ENDED
 
+_tries = itertools.count(1)
 POINTS = os.environ.get("DURABLE_POINTS") or "6"
 AT_ONCE = os.cpu_count() or 1
 CASES = [*(name for name in EXAMPLES if name != "parallel_processing"), WORKER]
@@ -57,7 +59,7 @@ class Case:
 
     def survive(self, point: str) -> bool:
         """It is killed there and started again; False if it came to its end before (the number of its commits varies)."""
-        place = self.new_place(point.replace(":", "-"))
+        place = self.new_place(f"{point.replace(':', '-')}.{next(_tries)}")  # two points may end at the same one
         status = self.start(place, point).wait_for_death()
         assert status in (0, WORKER_ENDED if self.name == WORKER else -signal.SIGKILL), f"ended with {status}: {place.errors()}"
         if place.store.exists():

@@ -30,7 +30,7 @@ def timed(source: str) -> Iterator[str]:
                     yield f"line {node.lineno} calls {name}"
 
 
-@pytest.mark.parametrize("file", sorted(RUNTIME.glob("*.py")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(RUNTIME.rglob("*.py")), ids=lambda file: file.name)
 def test_the_runtime_has_one_clock(file: Path) -> None:
     assert bool(list(timed(file.read_text()))) is (file.name in APART)
 

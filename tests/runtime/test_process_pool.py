@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from durable_core import activity
-from durable_core.runtime.processes import ActivityProcesses
+from durable_core.runtime.worker.processes import ActivityProcesses
 
 working_directory = activity(executor="process")(os.getcwd)
 

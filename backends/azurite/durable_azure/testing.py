@@ -24,10 +24,10 @@ class AzuriteHarness:
 
     features = frozenset({"many_handles", "frozen_clock"})
 
-    def __init__(self, url: str = "azure:///:temp:") -> None:
+    def __init__(self, url: str = "azurite:///:temp:") -> None:
         location, question, query = url.partition("?")
-        if location != "azure:///:temp:":
-            raise StoreUrlError(f"the tests make and remove a container of their own: use azure:///:temp:, not {url!r}")
+        if location != "azurite:///:temp:":
+            raise StoreUrlError(f"the tests make and remove a container of their own: use azurite:///:temp:, not {url!r}")
         self.url = f"azurite://test-{uuid4().hex}{question}{query}"
         self._now_us = _START_US
         self._handles: list[AzureBackend] = []

@@ -1,0 +1,207 @@
+"""The client: starts orchestrations, asks about them, and sends them messages. It needs no worker in its process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+
+from msgspec.structs import replace
+
+from durable_core import backend as store
+from durable_core import events as ev
+from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePolicy
+from durable_core.codec import decode_events
+from durable_core.definitions.orchestrator import Orchestrator
+from durable_core.errors import InstanceAlreadyExistsError, OrchestrationFailedError
+from durable_core.moments import to_us
+from durable_core.replay.context import OrchestrationContext
+from durable_core.runtime.client.entities import EntityClient
+from durable_core.runtime.client.lifecycle import LifecycleClient
+from durable_core.runtime.client.records import OrchestrationState, decode_failure, read_record
+from durable_core.runtime.client.sender import not_found, range_us
+from durable_core.runtime.requests import start_request
+
+P = ParamSpec("P")
+R = TypeVar("R")
+O = TypeVar("O")  # noqa: E741
+E = TypeVar("E")
+Ts = TypeVarTuple("Ts")
+
+
+_logger = logging.getLogger("durable_core.engine")
+
+
+class StartOptions(TypedDict, total=False):
+    """Of ``schedule_new_orchestration``."""
+
+    instance_id: str | None
+    start_at: datetime | None
+    reuse_policy: ReusePolicy
+    tags: dict[str, str] | None
+
+
+class OrchestrationHandle(Generic[O]):
+    """One started orchestration, with the type of its result."""
+
+    def __init__(self, client: DurableClient, instance_id: str, decode: Callable[[str | None], Any]) -> None:
+        self._client = client
+        self._decode = decode
+        self.id = instance_id
+
+    async def result(self, timeout: timedelta | None = None) -> O:
+        """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``,
+        ``InstanceNotFoundError``. Without a ``timeout`` an instance that cannot get on (parked, say) is waited for until a person acts."""
+        end = await self._client._wait(self.id, timeout, ENDED, told=True)
+        if end.status is InstanceStatus.COMPLETED:
+            return self._decode(end.output.decode() if end.output is not None else None)  # type: ignore[no-any-return]
+        details = decode_failure(end.failure)
+        why = f"failed: {details}" if details is not None else "was terminated"
+        raise OrchestrationFailedError(self.id, f"orchestration {self.id!r} {why}", details)
+
+    async def state(self) -> OrchestrationState | None:
+        """The instance as it is now."""
+        return await self._client.get_instance(self.id)
+
+    def __repr__(self) -> str:
+        return f"<handle of {self.id!r}>"
+
+
+class DurableClient(LifecycleClient, EntityClient):
+    """Open as long as its engine is. Get it as ``engine.client``."""
+
+    # ── starting ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    @overload
+    async def schedule_new_orchestration(self, fn: Orchestrator[P, O], /, *args: P.args, **kwargs: P.kwargs) -> OrchestrationHandle[O]: ...
+    @overload
+    async def schedule_new_orchestration(
+        self, fn: Callable[[OrchestrationContext, *Ts], Coroutine[Any, Any, O]], /, *args: *Ts, **options: Unpack[StartOptions]
+    ) -> OrchestrationHandle[O]: ...
+    @overload
+    async def schedule_new_orchestration(
+        self, fn: str, /, *args: Any, return_type: type[R], **options: Unpack[StartOptions]
+    ) -> OrchestrationHandle[R]: ...
+    @overload
+    async def schedule_new_orchestration(self, fn: str, /, *args: Any, **options: Unpack[StartOptions]) -> OrchestrationHandle[Any]: ...
+    async def schedule_new_orchestration(  # type: ignore[misc]  # pyright: ignore[reportInconsistentOverload]
+        self,
+        fn: Any,
+        /,
+        *args: Any,
+        return_type: Any = None,
+        instance_id: Any = None,
+        start_at: Any = None,
+        reuse_policy: Any = "error",
+        tags: Any = None,
+        **kw: Any,
+    ) -> Any:
+        """Start an orchestration; when this returns, the start is durable.
+
+        Without ``instance_id`` a fresh one is made. ``start_at`` (aware) delays it. ``reuse_policy`` decides if the id is taken: "error"
+        raises ``InstanceAlreadyExistsError``, "return_existing" gives a handle on what is there, "replace_ended" and
+        "terminate_and_replace" start anew. Also raises ``ArgumentsError``, ``PayloadError``, ``NotRegisteredError``,
+        ``InvalidInstanceIdError``, ``StoreError``.
+        """
+        worker = self._opened().worker
+        create, callee = start_request(
+            self._registry, fn, args, kw, instance_id, tags, reuse=reuse_policy, delay_us=self._delay_us(start_at)
+        )
+        if worker is not None and start_at is None and worker.can_take(callee.name):
+            create = replace(create, worker=worker.id)
+        decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
+        outcome = await self._apply(create)
+        if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
+            text = f"there is already an instance {create.instance!r}; choose another id, leave it out, or pass reuse_policy=..."
+            raise InstanceAlreadyExistsError(create.instance, text)
+        if worker is not None and outcome.turn is not None:
+            worker.accept(outcome.turn)
+        return OrchestrationHandle(self, create.instance, decode)
+
+    def _delay_us(self, start_at: datetime | None) -> int:
+        return max(0, to_us(start_at, "start_at") - self._now_us()) if start_at is not None else 0
+
+    @overload
+    def get_handle(self, fn: Orchestrator[..., O], instance_id: str, /) -> OrchestrationHandle[O]: ...
+    @overload
+    def get_handle(self, fn: str, instance_id: str, /) -> OrchestrationHandle[Any]: ...
+    def get_handle(self, fn: Any, instance_id: str, /) -> OrchestrationHandle[Any]:
+        """A handle on an instance that somebody started, typed by its orchestrator. Asks the store nothing."""
+        return OrchestrationHandle(self, instance_id, self._registry.orchestrator(fn).decode_result)
+
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get_instance(self, instance_id: str) -> OrchestrationState | None:
+        """The instance as it is now; None if there is none (or it was purged)."""
+        record = await self._read(instance_id)
+        return read_record(record, self._registry) if record is not None else None
+
+    async def query_instances(
+        self,
+        *,
+        statuses: Collection[InstanceStatus] | None = None,
+        name: str | None = None,
+        id_prefix: str | None = None,
+        parent: str | None = None,
+        created_from: datetime | None = None,
+        created_to: datetime | None = None,
+        page_size: int = 200,
+    ) -> AsyncIterator[OrchestrationState]:
+        """All instances that match, in order of creation. What matches throughout is given exactly once, whatever changes meanwhile."""
+        of = frozenset(statuses) if statuses is not None else None
+        wanted = store.InstanceFilter(of, name, id_prefix, parent, range_us(created_from), range_us(created_to))
+        async for record in self._opened().reader.records(wanted, page_size):
+            yield read_record(record, self._registry)
+
+    async def get_history(self, instance_id: str) -> list[ev.Event]:
+        """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
+        reader = self._opened().reader
+        events = [event async for row in reader.history(instance_id) for event in decode_events(row)]
+        if not events and await reader.record(instance_id) is None:
+            raise not_found(instance_id)
+        return events
+
+    async def wait_for_start(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
+        """Wait until the instance has left PENDING. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
+        started = frozenset(InstanceStatus) - {InstanceStatus.PENDING}
+        return read_record(await self._wait(instance_id, timeout, started), self._registry)
+
+    async def wait_for_completion(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
+        """Wait until the instance has ended, in any process. Raises ``TimeoutError`` (which tells of the instance's problem, if it has one),
+        ``InstanceNotFoundError`` (also if it is purged meanwhile)."""
+        return read_record(await self._wait(instance_id, timeout, ENDED), self._registry)
+
+    async def _wait(self, instance_id: str, timeout: timedelta | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
+        """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
+        at all: the ``RecordUpdate`` of its last commit says status, output and failure.
+
+        A problem is warned of, and waited through: a person may put it right.
+        """
+        waiters, problem = self._opened().waiters, None
+        look = not (told and waiters.watched_here(instance_id))
+        try:
+            async with self._opened().clock.client_waits(timeout.total_seconds() if timeout is not None else None):
+                while True:
+                    with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
+                        if look:
+                            record = await self._read(instance_id)
+                            if record is None:
+                                raise not_found(instance_id)
+                            if record.status in wanted:
+                                return record
+                            if record.problem not in (None, problem):
+                                problem = record.problem
+                                _logger.warning("%r is waited for and does not get on: %s", instance_id, problem)
+                        update = await change
+                        if told and update is not None:
+                            return update
+                        look = True
+        except TimeoutError:
+            raise TimeoutError(_in_vain(instance_id, wanted, timeout, problem)) from None
+
+
+def _in_vain(instance_id: str, wanted: frozenset[InstanceStatus], timeout: timedelta | None, problem: str | None) -> str:
+    seconds = timeout.total_seconds() if timeout is not None else 0
+    text = f"instance {instance_id!r} did not {'end' if wanted is ENDED else 'start'} within {seconds:g} s"
+    return text if problem is None else f"{text}; it does not get on: {problem}"

@@ -1,0 +1,66 @@
+"""What every part of the client is made of: commands to the store, and messages to instances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from durable_core import backend as store
+from durable_core.backend import OutcomeStatus
+from durable_core.codec import encode_event
+from durable_core.definitions.registry import Registry
+from durable_core.errors import InstanceNotFoundError, StoreError
+from durable_core.events import EntityRequest, Event
+from durable_core.moments import to_us
+from durable_core.runtime.fresh import fresh_id
+from durable_core.runtime.session import Session
+
+
+class Sender:
+    """``opened`` gives what is open, or raises ``EngineStateError``."""
+
+    def __init__(self, opened: Callable[[], Session]) -> None:
+        self._opened = opened
+        self._name = fresh_id()
+
+    @property
+    def _registry(self) -> Registry:
+        return self._opened().registry
+
+    def _now_us(self) -> int:
+        """Hub time; by this process's clock if the store has not said yet what time it is."""
+        clock = self._opened().clock
+        return clock.now_us() or clock.wall_us()
+
+    async def _apply(self, command: store.Command) -> store.Outcome:
+        session = self._opened()
+        outcome = await session.committer.apply(command)
+        if outcome.status is OutcomeStatus.REJECTED:
+            raise outcome.error or StoreError(f"the store refuses this {type(command).__name__}")
+        if outcome.turn is None:
+            session.wake()
+        return outcome
+
+    async def _send(
+        self, target: str, event: Event | EntityRequest, *, control: bool = False, creates: str | None = None, due_us: int = 0
+    ) -> bool:
+        """False if the target has ended."""
+        message = store.Message(fresh_id(), target, encode_event(event), None, self._name, due_us, control=control, creates=creates)
+        outcome = await self._apply(store.SendMessage(message))
+        if outcome.status is OutcomeStatus.GONE:
+            raise not_found(target)
+        return outcome.status is not OutcomeStatus.ENDED
+
+    async def _read(self, instance_id: str) -> store.InstanceRecord | None:
+        """Of an orchestration: entities have no ``start``."""
+        record = await self._opened().reader.record(instance_id)
+        return record if record is not None and record.start else None
+
+
+def not_found(instance_id: str) -> InstanceNotFoundError:
+    return InstanceNotFoundError(instance_id, f"there is no instance {instance_id!r} (never started, or purged)")
+
+
+def range_us(moment: datetime | None) -> int | None:
+    """An end of a time range; None: open."""
+    return to_us(moment, "a time range") if moment is not None else None

@@ -1,0 +1,169 @@
+"""Turns of entities: operations one after the other, each saved if it succeeds and rolled back if it raises.
+
+A turn serves what is in the inbox, up to a bound, and commits once: the new state and the replies together. An entity's history need not be
+kept; its snapshot is enough. Synchronous operations may do I/O, so they run in a thread, as many in a row as there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import field
+
+from durable_core import events as ev
+from durable_core.backend import ClaimedTurn, CreateInstance, Message
+from durable_core.codec import decode_event, encode_event
+from durable_core.definitions.entity import EntityContext, EntityId
+from durable_core.definitions.registry import BoundEntity
+from durable_core.errors import FailureDetails
+from durable_core.failures import describe
+from durable_core.mailbox import EntitySnapshot, Served, decode_snapshot, encode_snapshot
+from durable_core.moments import due_time_us, to_datetime
+from durable_core.runtime.fresh import fresh_id
+from durable_core.runtime.requests import operation_request, start_request
+from durable_core.runtime.session import LocalWorker, Session
+from durable_core.runtime.threads import DaemonThreads
+from durable_core.runtime.worker.live import LiveInstance
+from durable_core.runtime.worker.runner import Runner
+
+_logger = logging.getLogger("durable_core.engine")
+
+Result = str | FailureDetails | None
+"""Of an operation; None: the lock is granted."""
+
+
+class LiveEntity(LiveInstance, eq=False, kw_only=True):
+    """``snapshot`` is what is stored; ``object`` the entity with its state, None until it is needed (and after a rollback). ``sent`` is what
+    the operations of the turn under way have sent, ``now_us`` when it began."""
+
+    bound: BoundEntity
+    snapshot: EntitySnapshot
+    object: Any = None
+    sent: list[Message | CreateInstance] = field(default_factory=list)
+    now_us: int = 0
+
+
+class EntityRunner(Runner[LiveEntity]):
+    """``threads`` are the activities', too."""
+
+    def __init__(self, session: Session, worker: LocalWorker, threads: DaemonThreads) -> None:
+        super().__init__(session, worker)
+        self._threads = threads
+
+    def begin(self, claimed: ClaimedTurn) -> LiveEntity:
+        bound, snapshot = self.session.registry.entities[claimed.name], decode_snapshot(claimed.snapshot)
+        fence = claimed.instance, claimed.execution, claimed.epoch, claimed.version
+        return LiveEntity(*fence, claimed.name, bound=bound, snapshot=snapshot)
+
+    def turn(self, live: LiveEntity) -> None:
+        live.in_flight = [live.queue.popleft() for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn))]
+        self.background(self._serve(live))
+
+    async def _serve(self, live: LiveEntity) -> None:
+        live.sent, live.now_us = [], self.session.clock.now_us()
+        try:
+            arrived = [message for message, _, _ in live.in_flight if message is not None]
+            served = [each for message in arrived for each in live.snapshot.admit(message.sender, decode_event(message.payload, 0))]
+            results = await self._run_operations(live, served)
+            replies = [_reply(live, request, result) for request, result in zip(served, results, strict=True)]
+        except Exception as error:  # not an operation's failure: ours
+            self.give_up(live, error)
+            return
+        messages = [*(each for each in live.sent if isinstance(each, Message)), *(reply for reply in replies if reply is not None)]
+        creates = tuple(each for each in live.sent if isinstance(each, CreateInstance))
+        self.submit(live, messages=tuple(messages), creates=creates, snapshot=encode_snapshot(live.snapshot))
+
+    # ── operations ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run_operations(self, live: LiveEntity, requests: list[Served]) -> list[Result]:
+        results: list[Result] = []
+        for runs_here, group in itertools.groupby(requests, lambda request: _runs_here(live.bound, request)):
+            if runs_here:
+                results += [await self._operate(live, request) for request in group]
+            else:
+                results += await self._threads.run(self._operate_in_thread, live, list(group))
+        return results
+
+    def _operate_in_thread(self, live: LiveEntity, requests: list[Served]) -> list[Result]:
+        return [_run_through(self._operate(live, request)) for request in requests]
+
+    async def _operate(self, live: LiveEntity, request: Served) -> Result:
+        """One operation: its result. A result or a state that cannot be encoded fails it."""
+        if isinstance(request, ev.LockRequested):
+            return None
+        registry = self.session.registry
+        try:
+            if live.object is None:
+                live.object = live.bound.load_state(live.snapshot.state)
+            bound, outbox = live.bound.operation(request.operation), EntityOutbox(live, self.session)
+            args = bound.decode(request.input, request.arity)
+            context = EntityContext(EntityId.parse(live.instance), _caller(request), to_datetime(live.now_us), outbox)
+            result = bound.fn(live.object, *((context,) if bound.definition.takes_context else ()), *args)
+            text = bound.encode_result(await result if bound.definition.is_async else result)
+            registry.check_size(text, f"the result of {bound.definition.what}")
+            state = None if context.state_deleted else live.bound.encode_state(live.object)
+            registry.check_size("".join((state or {}).values()), f"the state of entity {live.instance!r}")
+        except Exception as error:
+            live.object = None
+            return describe(error)
+        live.snapshot.state = state
+        live.sent += outbox.sent
+        if context.state_deleted:
+            live.object = None
+        return text
+
+
+class EntityOutbox:
+    """What one operation sends."""
+
+    def __init__(self, live: LiveEntity, session: Session) -> None:
+        self._live = live
+        self._registry = session.registry
+        self.sent: list[Message | CreateInstance] = []
+
+    def signal(
+        self, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], when: datetime | timedelta | None, /
+    ) -> None:
+        request = operation_request(self._registry, id, operation, args, kwargs)
+        due_us = 0 if when is None else due_time_us(when, self._live.now_us, "a signal")
+        self.sent.append(
+            Message(fresh_id(), id.instance_id, encode_event(request), sender=self._live.instance, due_us=due_us, creates=id.name)
+        )
+
+    def start(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], instance_id: str | None, /) -> str:
+        create, _ = start_request(self._registry, fn, args, kwargs, instance_id)
+        self.sent.append(create)
+        return create.instance
+
+
+def _runs_here(bound: BoundEntity, request: Served) -> bool:
+    """On the event loop: a lock and async operations. Synchronous ones may block."""
+    return isinstance(request, ev.LockRequested) or bound.is_async(request.operation)
+
+
+def _caller(request: ev.OperationRequested) -> str | None:
+    return request.caller.instance_id if request.caller is not None else None
+
+
+def _run_through(operation: Coroutine[Any, Any, Result]) -> Result:
+    """A coroutine without an event loop: that of a synchronous operation awaits nothing."""
+    try:
+        operation.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    raise AssertionError("a synchronous operation has awaited something")
+
+
+def _reply(live: LiveEntity, request: Served, result: Result) -> Message | None:
+    caller = request.caller
+    if caller is None:
+        if isinstance(result, FailureDetails) and isinstance(request, ev.OperationRequested):
+            _logger.error("signal %s of entity %s failed: %s", request.operation, live.instance, result)
+        return None
+    number = caller.task_id
+    event = ev.EntityOperationFailed(number, result) if isinstance(result, FailureDetails) else ev.EntityOperationCompleted(number, result)
+    return Message(f"{caller.execution_id}@{number}>reply", caller.instance_id, encode_event(event), caller.execution_id, live.instance)

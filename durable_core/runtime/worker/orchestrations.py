@@ -1,0 +1,277 @@
+"""Turns of orchestrations.
+
+An instance is loaded (started afresh, or replayed from its history), then again and again: what has arrived is applied in one turn, the
+turn's commit is queued, and when it is durable the activities it scheduled start and the next turn may begin.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from durable_core import backend as store
+from durable_core import events as ev
+from durable_core.actions import Turn
+from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome
+from durable_core.codec import decode_event, decode_events
+from durable_core.errors import NotRegisteredError, ReplayError
+from durable_core.failures import describe
+from durable_core.ids import task_key
+from durable_core.replay.locks import outstanding_locks
+from durable_core.replay.machine import LOGIC_VERSION, Execution
+from durable_core.runtime.session import LocalWorker, Session
+from durable_core.runtime.worker.activities import ActivityRunner
+from durable_core.runtime.worker.commits import TurnTranslator, termination
+from durable_core.runtime.worker.guard import TurnGuard
+from durable_core.runtime.worker.live import Arrival, LiveInstance, TaskLease
+from durable_core.runtime.worker.runner import Runner
+
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_REPLAY_SLICE_S = 0.005
+_NOT_ENDED = frozenset(store.InstanceStatus) - store.ENDED
+
+T = TypeVar("T")
+
+
+class LiveOrchestration(LiveInstance, eq=False):
+    """``machine`` None: not loaded (yet)."""
+
+    machine: Execution | None = None
+
+
+class OrchestrationRunner(Runner[LiveOrchestration]):
+    def __init__(self, session: Session, worker: LocalWorker) -> None:
+        super().__init__(session, worker)
+        self._guard = TurnGuard.install()
+        self.activities = ActivityRunner(session, self.task_ended)
+
+    # ── loading ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, claimed: ClaimedTurn) -> LiveOrchestration:
+        live = LiveOrchestration(claimed.instance, claimed.execution, claimed.epoch, claimed.version, claimed.name)
+        if claimed.name not in self.session.registry.orchestrators or any(map(_terminates, claimed.messages)):
+            pass  # ``turn`` does without the code (a control message goes to any worker; a parked instance may be unable to run)
+        elif claimed.start is not None:
+            self._start(live, claimed.start)
+        else:
+            live.busy = True
+            self.background(self._load(live))
+        return live
+
+    def _start(self, live: LiveOrchestration, start: bytes) -> None:
+        live.machine = self._new_machine(live)
+        event: ev.ExecutionStarted = decode_event(start, self.session.clock.now_us())
+        live.queue.append(Arrival(event=replace(event, python=_PYTHON, logic=LOGIC_VERSION)))
+
+    def _new_machine(self, live: LiveOrchestration) -> Execution:
+        registry, limits = self.session.registry, self.session.options.limits
+        return Execution(registry.orchestrators[live.name], registry, live.instance, live.execution, python=_PYTHON, limits=limits)
+
+    async def _load(self, live: LiveOrchestration) -> None:
+        """Read the history and replay it, a few milliseconds at a time."""
+        events: list[ev.Event] = []
+        try:
+            async for row in self.session.reader.history(live.instance, live.execution):
+                self.grown(live, len(row))
+                events += decode_events(row)
+        except Exception as error:
+            self.give_up(live, error)
+            return
+        if not live.dead:
+            live.machine = self._new_machine(live)
+            self.loop.call_soon(self._replay_slice, live, live.machine, live.machine.replay(events))
+
+    def _replay_slice(self, live: LiveOrchestration, machine: Execution, replay: Iterator[None]) -> None:
+        def is_over() -> bool:
+            now = self.loop.time
+            until = now() + _REPLAY_SLICE_S
+            return all(now() <= until for _ in replay)
+
+        over = self._guarded(live, is_over) if not live.dead else None
+        if over is False:
+            self.loop.call_soon(self._replay_slice, live, machine, replay)
+        elif over and machine.problem is not None:
+            self.give_up(live, machine.problem)
+        elif over:
+            self.rest(live)
+
+    def _guarded(self, live: LiveOrchestration, step: Callable[[], T]) -> T | None:
+        """Run the orchestrator's code. None, and the instance is given up, if something comes out that is neither a result nor a failure of
+        the orchestration."""
+        self._guard.enter(live.name)
+        try:
+            return step()
+        except BaseException as error:
+            self.give_up(live, error)
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return None
+        finally:
+            self._guard.leave()
+
+    # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def turn(self, live: LiveOrchestration) -> None:
+        turn = self._guarded(live, lambda: self._run_turn(live))
+        if turn is None:
+            pass  # it is given up
+        elif isinstance(turn.ending, ev.ExecutionTerminated):
+            self.background(self._terminate(live, turn, turn.ending.recursive))
+        elif live.in_flight and live.machine is not None:
+            self.submit(live, **TurnTranslator(live, live.machine.started, self.activities.reserve).translate(turn))
+        else:
+            self.rest(live)
+
+    def _run_turn(self, live: LiveOrchestration) -> Turn:
+        """What has arrived is applied in order and becomes ``in_flight``. A suspended execution takes control messages only, one that has
+        ended nothing more: other messages stay in the store's inbox (for when it is resumed, or for the next generation), results go
+        there. A turn ends early when its events grow large, since they are stored as one."""
+        machine, now_us = live.machine, self.session.clock.now_us()
+        if machine is None:
+            return _turn_without_code(live, now_us)
+        room = self.session.registry.max_payload_bytes // 4
+        for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn)):
+            if room <= 0:
+                break
+            arrival = live.queue.popleft()
+            room -= arrival.size
+            message, event, lease = arrival
+            if machine.ending is not None or (machine.suspended and not (message is not None and message.control)):
+                if message is not None:
+                    live.forget([message.id])
+                elif lease is not None:
+                    self.complete_through_inbox(lease, event)
+            else:
+                live.in_flight.append(arrival)
+                machine.apply(decode_event(message.payload, now_us) if message is not None else _stamped(event, now_us))
+        return machine.take_turn()
+
+    def give_up(self, live: LiveOrchestration, problem: BaseException | str) -> None:
+        machine = live.machine
+        if machine is not None and isinstance(problem, ReplayError) and self.session.options.on_mismatch == "fail":
+            live.busy = True
+            ending = ev.ExecutionFailed(describe(problem))
+            self.submit(
+                live, hold=False, **TurnTranslator(live, machine.started, lambda _: False).translate(Turn((ending,), ending=ending))
+            )
+        else:
+            super().give_up(live, problem)
+
+    async def _terminate(self, live: LiveOrchestration, turn: Turn, recursive: bool) -> None:
+        """The children are told in the same commit, and the parent too. What is outstanding the history says, whether the code is there or
+        not; activities are cancelled by name: a worker that runs one is told."""
+        reader, children = self.session.reader, list[store.Message]()
+        try:
+            record = await reader.record(live.instance)
+            started = decode_event(record.start, 0) if record is not None else None
+            history = [event async for row in reader.history(live.instance, live.execution) for event in decode_events(row)]
+            turn = Turn(turn.events, ending=turn.ending, locks=outstanding_locks((*history, *turn.events)))
+            if recursive:
+                async for child in reader.records(store.InstanceFilter(_NOT_ENDED, parent=live.instance)):
+                    children.append(termination(child.instance, f"{live.execution}>terminate:{child.execution}", live.instance))
+            if not live.dead:
+                fields = TurnTranslator(live, started, lambda _name: False).translate(turn)
+                fields["messages"] = (*fields.get("messages", ()), *children)
+                scheduled = (task.id for task in fields.get("tasks", ()))
+                fields["cancel_tasks"] = (*fields.get("cancel_tasks", ()), *_unanswered(live.execution, history), *scheduled)
+                self.submit(live, hold=False, **fields)
+        except Exception as error:
+            self.give_up(live, error)
+
+    # ── outcomes ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def accepted(self, live: LiveOrchestration, commit: CommitTurn, outcome: Outcome) -> None:
+        self._start_tasks(live, commit)
+        self.session.waiters.changed(live.instance, commit.record)
+        if live.dead:
+            return
+        if commit.next_execution is not None:
+            self.detach(live)
+            self._next_generation(live, commit.next_execution, outcome)
+        elif commit.record is not None and commit.record.status in store.ENDED:
+            self.detach(live)
+        else:
+            self.grown(live, len(commit.append or b""))
+
+    def _next_generation(self, old: LiveOrchestration, next: store.NextExecution, outcome: Outcome) -> None:
+        """Still ours, under the fence that the commit left behind."""
+        live = LiveOrchestration(old.instance, next.execution, old.epoch, old.version, old.name)
+        self._start(live, next.start)
+        self.adopt(live, outcome.messages)
+
+    def let_go(self, live: LiveOrchestration) -> None:
+        if live.machine is not None:
+            live.machine.close()
+
+    # ── activities ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start_tasks(self, live: LiveOrchestration, commit: CommitTurn) -> None:
+        """What was claimed with the commit starts at once; the rest is left to whoever claims it."""
+        for task in commit.tasks:
+            if task.claim:
+                claimed = ClaimedTask(task.id, live.instance, live.execution, task.name, task.payload, 1)
+                self.activities.start(claimed, live, reserved=True)
+            else:
+                self.worker.wake()
+        for id in commit.cancel_tasks:
+            self.activities.cancel(id)
+
+    def refused(self, commit: CommitTurn) -> None:
+        for task in commit.tasks:
+            if task.claim:
+                self.activities.give_back(task.name)
+
+    def accept_task(self, task: ClaimedTask) -> None:
+        """Run a claimed task."""
+        self.activities.start(task, self.find(task.instance, task.execution), reserved=False)
+
+    def task_ended(self, lease: TaskLease, event: ev.TaskCompleted | ev.TaskFailed) -> None:
+        """It ran: its place is free. Its result goes into the next turn's commit if the instance is in hand, else through the inbox."""
+        live = self.find(lease.task.instance, lease.task.execution)
+        if lease.cancelled:
+            pass  # nobody waits for it
+        elif live is not None and live.machine is not None and not live.machine.suspended:
+            live.queue.append(Arrival(event=event, lease=lease))
+            self.schedule(live)
+        else:
+            self.complete_through_inbox(lease, event)
+        if isinstance(lease.holder, LiveOrchestration):
+            self.settle(lease.holder)
+        self.worker.freed()
+
+    async def close(self) -> None:
+        await super().close()
+        self.activities.close()
+
+
+def _terminates(message: store.Message) -> bool:
+    return message.control and isinstance(decode_event(message.payload, 0), ev.ExecutionTerminated)
+
+
+def _stamped(event: Any, now_us: int) -> Any:
+    """With the hub time at which it is applied."""
+    return replace(event, at_us=now_us)
+
+
+def _turn_without_code(live: LiveOrchestration, now_us: int) -> Turn:
+    """Termination needs neither the code nor the history."""
+    live.in_flight += live.queue
+    live.queue.clear()
+    for message, _, _ in live.in_flight:
+        if message is not None and isinstance(event := decode_event(message.payload, now_us), ev.ExecutionTerminated):
+            return Turn((event,), ending=event)
+    raise NotRegisteredError(f"no orchestrator named {live.name!r} is known to the worker that got a control message for it")
+
+
+def _unanswered(execution: str, history: Iterable[ev.Event]) -> list[str]:
+    """The activities that were scheduled and neither ended nor cancelled."""
+    found: dict[int, None] = {}
+    for event in history:
+        if isinstance(event, ev.TaskScheduled):
+            found[event.id] = None
+        elif isinstance(event, ev.TaskCompleted | ev.TaskFailed) or (isinstance(event, ev.CommandCancelled) and event.kind == "task"):
+            found.pop(event.id, None)
+    return [task_key(execution, id) for id in found]

@@ -1,0 +1,260 @@
+"""What orchestrations and entities have in common in a worker's hands: from the claim through commit after commit until they are let go.
+
+**At most one commit per instance is queued or in flight.** Everything runs in plain callbacks of the host's event loop: no lock is needed,
+and CPython 3.14 refuses to step a task inside another one's step. An instance stays in the cache between turns, held by this worker, until
+the cache is full. The fence alone makes that safe: whoever has lost it learns so from its next commit, and then saves the results it has
+through the inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Coroutine
+from typing import Any, Generic, TypeVar
+
+from durable_core.backend import AbandonWorker, ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
+from durable_core.codec import encode_event
+from durable_core.errors import ReplayError
+from durable_core.runtime.session import LocalWorker, Session
+from durable_core.runtime.worker.live import LiveInstance, TaskLease
+
+_logger = logging.getLogger("durable_core.engine")
+
+L = TypeVar("L", bound=LiveInstance)
+
+
+class Runner(ABC, Generic[L]):
+    def __init__(self, session: Session, worker: LocalWorker) -> None:
+        self.session = session
+        self.worker = worker
+        self.worker_id = worker.id
+        self.loop = asyncio.get_running_loop()
+        self.suspect: L | None = None
+        self._live: OrderedDict[str, L] = OrderedDict()
+        self._active: set[L] = set()
+        self._cached_bytes = 0
+        self._failures: dict[str, int] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    # ── what the kinds differ in ──────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def begin(self, claimed: ClaimedTurn) -> L:
+        """A claimed instance that is not in the cache."""
+
+    @abstractmethod
+    def turn(self, live: L) -> None:
+        """Apply what is queued and ``submit`` the commit, or ``give_up``."""
+
+    def accepted(self, live: L, commit: CommitTurn, outcome: Outcome) -> None:
+        """The commit is durable. Whoever ends the instance's life here detaches it."""
+
+    def refused(self, commit: CommitTurn) -> None:
+        """The commit did not take place."""
+
+    def let_go(self, live: L) -> None:
+        """It leaves the cache."""
+
+    # ── from claim to turn ────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def room(self) -> int:
+        """How many more instances may be claimed now. A suspect (an instance whose last claim ended without a commit) runs without new
+        company."""
+        return 0 if self.suspect is not None else max(0, self.session.options.max_active_instances - len(self._active))
+
+    @property
+    def any_busy(self) -> bool:
+        return any(live.busy or live.queue for live in self._active)
+
+    def holds(self, instance_id: str) -> bool:
+        return instance_id in self._live
+
+    def find(self, instance_id: str, execution: str) -> L | None:
+        live = self._live.get(instance_id)
+        return live if live is not None and live.execution == execution else None
+
+    def accept(self, claimed: ClaimedTurn) -> None:
+        """Take a claimed instance in hand."""
+        live = self.find(claimed.instance, claimed.execution)
+        # Under the same epoch we are still the holder, whatever is in flight. Otherwise somebody else had it meanwhile: fine if nothing has
+        # changed.
+        if live is not None and (live.epoch == claimed.epoch or (not live.busy and live.version == claimed.version)):
+            live.epoch = claimed.epoch
+            live.deliver(claimed.messages)
+            self.schedule(live)
+            return
+        if (other := self._live.get(claimed.instance)) is not None:
+            self.detach(other)
+        live = self.begin(claimed)
+        if claimed.attempt > 1:
+            self.suspect = live
+        if claimed.attempt > self.session.options.max_attempts and not any(message.control for message in claimed.messages):
+            self._park(live, claimed.attempt - 1)
+        else:
+            self.adopt(live, claimed.messages)
+
+    def adopt(self, live: L, messages: tuple[Message, ...]) -> None:
+        """It is in hand from now on."""
+        self._live[live.instance] = live
+        self._active.add(live)
+        live.deliver(messages)
+        self.schedule(live)
+
+    def schedule(self, live: L) -> None:
+        if live.queue and not (live.busy or live.dead):
+            live.busy = True
+            self._active.add(live)
+            self.loop.call_soon(self._turn, live)
+
+    def _turn(self, live: L) -> None:
+        if not live.dead:
+            self.turn(live)
+
+    def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # ── from commit to turn ───────────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, live: L, *, hold: bool = True, **fields: Any) -> None:
+        """Queue the commit of a turn, which consumes and settles what is in flight. ``fields`` is what else a ``CommitTurn`` says."""
+        fence = live.instance, live.execution, live.epoch, live.version
+        commit = CommitTurn(
+            *fence,
+            self.worker_id,
+            f"{self.worker_id}/{live.epoch}.{live.version}",
+            consumes=tuple(arrival.message.id for arrival in live.in_flight if arrival.message is not None),
+            settles=tuple(arrival.lease.task.id for arrival in live.in_flight if arrival.lease is not None),
+            hold_us=round(self.session.options.hold_s * 1e6) if hold else 0,
+            **fields,
+        )
+        self.session.committer.submit(commit, lambda outcome: self._committed(live, commit, outcome))
+
+    def _committed(self, live: L, commit: CommitTurn, outcome: Outcome) -> None:
+        if outcome.status is OutcomeStatus.REJECTED:
+            self.refused(commit)
+            self.give_up(live, f"the store refuses this turn: {outcome.error}")
+        elif outcome.status not in (OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED):
+            self.refused(commit)
+            if self.session.committer.repeated and any(task.claim for task in commit.tasks):
+                # Perhaps it was accepted, and somebody else has committed since: the tasks that it leased to us would wait for us for ever.
+                # No command gives back a task, so everything is given back; the next heartbeat starts afresh.
+                self.session.committer.submit(AbandonWorker(self.worker_id), lambda _outcome: None)
+            # If the fence was current and only a settled task was missing, the lease is still ours and must not be forgotten: hence the
+            # release.
+            self._drop(live)
+        else:
+            live.version += 1
+            live.in_flight = []
+            live.forget(commit.consumes)
+            self._failures.pop(live.instance, None)
+            self._clear_suspect(live)
+            if commit.messages or commit.creates:
+                self.worker.wake()
+            self.accepted(live, commit, outcome)
+            if live.dead:
+                return
+            if outcome.status is OutcomeStatus.ALREADY_APPLIED:
+                self._drop(live)  # the reply that said which messages are left was lost; a fresh claim says it again
+            else:
+                live.deliver(outcome.messages)
+                self.rest(live)
+
+    def rest(self, live: L) -> None:
+        """The turn is over: run the next one, or wait."""
+        live.busy = False
+        self.schedule(live)
+        self.settle(live)
+
+    def settle(self, live: L) -> None:
+        """If nothing is under way it makes room for others."""
+        if live.idle and not live.dead:
+            self._active.discard(live)
+            self.worker.freed()
+            self._live.move_to_end(live.instance)
+            self._trim()
+
+    def grown(self, live: L, size: int) -> None:
+        live.size += size
+        self._cached_bytes += size
+
+    def _trim(self) -> None:
+        """Let go of the least recently used ones that wait for something from outside."""
+        options = self.session.options
+        for _ in range(len(self._live)):
+            if len(self._live) - len(self._active) <= options.max_cached_instances and self._cached_bytes <= options.max_cached_bytes:
+                return
+            oldest = next(iter(self._live.values()))
+            if oldest.idle:
+                self._drop(oldest)
+            else:
+                self._live.move_to_end(oldest.instance)
+
+    # ── letting go ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def detach(self, live: L) -> None:
+        """Out of the cache. Results that are not committed go through the inbox: as long as this worker lives, nobody else runs the
+        activities again."""
+        if not live.dead:
+            live.dead = True
+            for _, event, lease in (*live.in_flight, *live.queue):
+                if lease is not None:
+                    self.complete_through_inbox(lease, event)
+            live.in_flight = []
+            live.queue.clear()
+            self._cached_bytes -= live.size
+            self.let_go(live)
+        self._active.discard(live)
+        self.worker.freed()
+        self._clear_suspect(live)
+        if self._live.get(live.instance) is live:
+            del self._live[live.instance]
+
+    def _clear_suspect(self, live: L) -> None:
+        if self.suspect is live:
+            self.suspect = None
+            self.worker.wake()
+
+    def _drop(self, live: L, **how: Any) -> None:
+        """Give the instance back; ``how`` is what else a ``Release`` says."""
+        self.detach(live)
+        self._submit_and_wake(Release(live.instance, live.execution, live.epoch, **how))
+
+    def complete_through_inbox(self, lease: TaskLease, event: Any) -> None:
+        message = Message(lease.task.id, lease.task.instance, encode_event(event), lease.task.execution, lease.task.id)
+        self._submit_and_wake(CompleteTask(lease.task.id, message))
+
+    def _submit_and_wake(self, command: Release | CompleteTask) -> None:
+        self.session.committer.submit(command, lambda _outcome: self.worker.wake())
+
+    def give_up(self, live: L, problem: BaseException | str) -> None:
+        """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history
+        is nobody's crash: it does not count towards parking."""
+        options = self.session.options
+        failures = self._failures[live.instance] = self._failures.get(live.instance, 0) + 1
+        backoff_s = min(options.first_backoff_s * 2 ** min(failures - 1, 30), options.last_backoff_s)
+        text = f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else problem
+        if failures == 1:
+            trace = problem if isinstance(problem, BaseException) and not isinstance(problem, ReplayError) else None
+            _logger.error("%r: %s (tried again in %.1f s)", live.instance, text, backoff_s, exc_info=trace)
+        self._drop(live, problem=text, delay_us=round(backoff_s * 1e6), uncount=isinstance(problem, ReplayError))
+
+    def _park(self, live: L, attempts: int) -> None:
+        problem = f"its turn was started {attempts} times and never came to an end (does it kill its process?). It is parked: terminate or purge it"
+        _logger.error("%r: %s", live.instance, problem)
+        self._drop(live, problem=problem, park=True)
+
+    async def close(self) -> None:
+        """Results that wait for a turn are saved. What is cut off counts no attempt: an end in order is nobody's crash."""
+        for task in list(self._background):
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
+        for live in list(self._live.values()):
+            self._drop(live, uncount=True)
+        await self.session.committer.flush()

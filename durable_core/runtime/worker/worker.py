@@ -1,0 +1,176 @@
+"""A worker: one *incarnation* that claims instances and tasks, runs them, and keeps itself alive with a heartbeat.
+
+It claims when it is woken (by its own commits, by clients in this process, by the store's hints) and when something falls due; if every
+wake-up is lost, a poll finds the work all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Claim, ClaimedTurn, Heartbeat, Selectors
+from durable_core.errors import StoreError
+from durable_core.runtime.fresh import fresh_id
+from durable_core.runtime.session import Session
+from durable_core.runtime.worker.entities import EntityRunner
+from durable_core.runtime.worker.orchestrations import OrchestrationRunner
+
+_logger = logging.getLogger("durable_core.engine")
+_TURNS_PER_CLAIM = 500
+
+
+class Worker:
+    """``id`` is the incarnation's. It belongs to a session and may live through several incarnations."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known = session.registry
+        self._wake = asyncio.Event()
+        self._backlog = False
+        self.id = ""
+        self.turns: OrchestrationRunner
+        self.entities: EntityRunner
+
+    # ── lifecycle ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        await self._incarnate()
+        self._session.waiters.watched_here = lambda id: self.turns.holds(id)
+        self._claiming = asyncio.create_task(self._claim_for_ever(), name="durable-core claims")
+        self._beating = asyncio.create_task(self._beat_for_ever(), name="durable-core heartbeat")
+        self._session.worker = self
+
+    async def _incarnate(self) -> None:
+        id = fresh_id()
+        await self._beat(id)
+        # At once, so that nothing is claimed in the new name and handed to those who worked in the old one.
+        self.id = id
+        self.turns = OrchestrationRunner(self._session, self)
+        self.entities = EntityRunner(self._session, self, self.turns.activities.threads)
+        self.wake()
+
+    async def stop(self) -> None:
+        """Take nothing new, let running activities end within ``drain_s``, save their results, give every lease back."""
+        self._session.draining = True
+        self._claiming.cancel()
+        await asyncio.wait([self._claiming])
+        await self.turns.activities.drain(self._session.options.drain_s)
+        await self._session.committer.flush()
+        for runner in (self.entities, self.turns):
+            await runner.close()
+        self._beating.cancel()
+        await asyncio.wait([self._beating])
+        await self._session.committer.apply(AbandonWorker(self.id))
+
+    def hurry(self) -> None:
+        """Cancel what runs: it stays leased, and runs again later."""
+        self.turns.activities.stop()
+
+    # ── claims ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        self._backlog = True
+        self._wake.set()
+
+    def freed(self) -> None:
+        """There is room again: worth a claim only if something was left for lack of it."""
+        if self._backlog:
+            self._wake.set()
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether an instance in hand is being loaded, runs a turn, or waits for one."""
+        return self.turns.any_busy or self.entities.any_busy
+
+    @property
+    def _room(self) -> int:
+        return min(self.turns.room, self.entities.room)
+
+    def can_take(self, orchestrator: str) -> bool:
+        """Whether a new instance of this name may be claimed as it is created."""
+        return not self._session.draining and orchestrator in self._known.orchestrators and self._room > 0
+
+    def accept(self, turn: ClaimedTurn) -> None:
+        if turn.instance.startswith(ENTITY_PREFIX):
+            self.entities.accept(turn)
+        else:
+            self.turns.accept(turn)
+
+    async def _claim_for_ever(self) -> None:
+        while True:
+            self._wake.clear()
+            self._backlog = False
+            again, next_due_us = False, None
+            turns = min(self._room, _TURNS_PER_CLAIM)
+            limited = turns == 0 or self.turns.activities.full
+            # One claim a kind of activity, since each kind has a bound of its own; the first one asks for turns too.
+            for names, tasks in self.turns.activities.claimable() or [(frozenset[str](), 0)]:
+                if turns or tasks:
+                    selectors = Selectors(frozenset(self._known.orchestrators), names, frozenset(self._known.entities))
+                    claim = await self._claim(turns, tasks, selectors)
+                    self._take(claim)
+                    limited = limited or len(claim.turns) == turns > 0 or len(claim.tasks) == tasks > 0
+                    again = again or bool(claim.turns) or len(claim.tasks) == tasks > 0
+                    next_due_us = min(filter(None, (next_due_us, claim.next_due_us)), default=None)
+                turns = 0
+            self._backlog = self._backlog or limited
+            if not again:
+                await self._sleep(next_due_us)
+
+    async def _claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:
+        claim_id, pause_s = fresh_id(), 0.05
+        while True:
+            try:
+                return await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
+            except StoreError as error:  # the outcome is unknown: the same claim id asks for the same items again
+                _logger.warning("claiming failed: %s; trying again", error)
+                await self._session.clock.sleep(pause_s)
+                pause_s = min(pause_s * 2, 2.0)
+
+    def _take(self, claim: Claim) -> None:
+        self._session.clock.learn(claim.now_us)
+        for turn in claim.turns:
+            self.accept(turn)
+        for task in claim.tasks:
+            self.turns.accept_task(task)
+
+    async def _sleep(self, next_due_us: int | None) -> None:
+        seconds = self._session.options.poll_s
+        if next_due_us is not None:
+            seconds = min(seconds, max(0.0, (next_due_us - self._session.clock.now_us()) / 1e6))
+        timer = self._session.clock.call_later(seconds, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
+
+    # ── heartbeat ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _beat(self, id: str) -> Heartbeat:
+        beat = await self._session.backend.heartbeat(id, ttl_us=round(self._session.options.worker_ttl_s * 1e6))
+        self._session.clock.learn(beat.now_us)
+        return beat
+
+    async def _beat_for_ever(self) -> None:
+        options, clock = self._session.options, self._session.clock
+        last = clock.time()
+        while True:
+            await clock.sleep(options.heartbeat_s)
+            try:
+                beat = await self._beat(self.id)
+                if not beat.alive:  # if this fails, the next beat will say so again
+                    await self._start_afresh()
+            except StoreError as error:
+                _logger.warning("heartbeat failed: %s (the last one succeeded %.0f s ago)", error, clock.time() - last)
+                continue
+            last = clock.time()
+            for task in beat.cancelled:
+                self.turns.activities.cancel(task)
+
+    async def _start_afresh(self) -> None:
+        """The leases are gone. What runs is cancelled: others run it by now."""
+        _logger.error("this worker was given up as dead (a pause of over %.0f s?); it starts afresh", self._session.options.worker_ttl_s)
+        self.turns.activities.stop()
+        for runner in (self.entities, self.turns):
+            await runner.close()
+        await self._incarnate()
