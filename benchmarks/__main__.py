@@ -1,6 +1,6 @@
 """Measure durable-core, or the floor under it.
 
-    python -m benchmarks WORKLOAD [N] [--url URL] [--contender floor] [--cpu-bound-thread]   one JSON row
+    python -m benchmarks WORKLOAD [N] [--url URL] [--contender floor] [--cpu-bound-thread] [--count-operations]   one JSON row
     python -m benchmarks compare WORKLOAD [N] [...]     against the floor: alternating, fresh processes, median of seven
     python -m benchmarks growth [...]                   whether an activity costs more in a larger fan-out
 
@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from benchmarks import report
@@ -32,6 +33,7 @@ def measure_one(workload: str, n: int, options: argparse.Namespace) -> report.Ro
             start_cpu_bound_thread()
         if options.contender == "floor":
             seconds, commits, latencies = asyncio.run(measure_floor(workload, n, folder))
+            measured = None
             activities = {"hello5": 5, "fanout": 1, "latency": 1, "empty": 1}[workload]
         else:
             from benchmarks import workloads
@@ -45,9 +47,25 @@ def measure_one(workload: str, n: int, options: argparse.Namespace) -> report.Ro
         else:
             row["per_s"] = round(n * activities / seconds)
         row |= {"commits": commits, "maxrss_mib": round(maxrss_mib(), 1), "fsync_ms": round(fsync, 3)}
+        if options.count_operations:
+            row |= operations_row(measured and measured.operations, n * activities)
         if options.cpu_bound_thread:
             row["cpu_bound_thread"] = True
         return row
+
+
+def operations_row(operations: Counter[str] | None, activities: int) -> report.Row:
+    """For stores behind a service that bills each request."""
+    if operations is None:
+        raise SystemExit("--count-operations: this store counts none")
+    from durable_azure.operations import WRITES, dollars
+
+    writes = sum(count for name, count in operations.items() if name in WRITES)
+    return {
+        "operations": dict(operations.most_common()),
+        "writes_per_activity": round(writes / activities, 4),
+        "dollars_per_million_activities": round(dollars(operations) / activities * 1e6, 3),
+    }
 
 
 async def measure_floor(workload: str, n: int, folder: Path) -> tuple[float, int, list[float]]:
@@ -80,6 +98,7 @@ def main() -> int:
     parser.add_argument("--url", default=SQLITE, help=f"the store (default: {SQLITE})")
     parser.add_argument("--contender", choices=report.CONTENDERS, default="durable-core")
     parser.add_argument("--cpu-bound-thread", action="store_true", help="let a thread compute all the time (not in compare's floor)")
+    parser.add_argument("--count-operations", action="store_true", help="what a store's requests were, and what they cost (Azure)")
     options = parser.parse_args()
     command, rest = ("", options.what) if options.what[0] in SIZES else (options.what[0], options.what[1:])
     passed_on = ["--url", options.url, *(["--cpu-bound-thread"] if options.cpu_bound_thread else [])]

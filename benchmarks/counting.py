@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -22,6 +23,12 @@ class CountingBackend:
 
     def as_backend(self) -> Backend:
         return cast(Backend, self)
+
+    @property
+    def operations(self) -> Counter[str] | None:
+        """What the store has counted so far, if it counts requests."""
+        counted = getattr(self.inner, "operations", None)
+        return None if counted is None else Counter(counted)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

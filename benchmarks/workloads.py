@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 from attrs import field, frozen
 
@@ -32,6 +33,8 @@ class Measurement:
     seconds: float
     commits: int
     latencies_s: list[float] = field(factory=list)
+    operations: Counter[str] | None = None
+    """Requests to a service that bills them, if the store counts them."""
 
 
 @activity
@@ -69,7 +72,7 @@ async def measure(workload: str, n: int, url: str) -> Measurement:
     async with engine.open(backend=store.as_backend()):
         client = engine.client
         latencies: list[float] = []
-        before = store.commits
+        before, operations_before = store.commits, store.operations
         started = time.perf_counter()
         match workload:
             case "hello5":
@@ -85,11 +88,12 @@ async def measure(workload: str, n: int, url: str) -> Measurement:
                 raise ValueError(f"no workload {workload!r}: one of {', '.join(WORKLOADS)}")
         seconds = time.perf_counter() - started
         commits = store.commits - before
+        operations = None if operations_before is None else store.operations - operations_before
         expected = [sum(range(n))] if workload == "fanout" else list(range(n))
         activities = n if workload == "fanout" else ACTIVITIES_EACH[workload]
         for handle, result, wanted in zip(handles, results, expected, strict=True):
             audit(handle.id, await client.get_history(handle.id), activities, result, wanted)
-    return Measurement(seconds, commits, latencies)
+    return Measurement(seconds, commits, latencies, operations)
 
 
 async def together(client: DurableClient, definition: Orchestrator[[int], int], n: int) -> tuple[list[OrchestrationHandle[int]], list[int]]:

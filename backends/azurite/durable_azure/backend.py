@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
@@ -60,9 +61,9 @@ class AzureBackend:
         return self._store.commits
 
     @property
-    def requests(self) -> tuple[int, int]:
-        """(writes, reads) by this handle since it was opened, as they are billed, refused ones included."""
-        return self._store.blobs.writes, self._store.blobs.reads
+    def operations(self) -> Counter[str]:
+        """Requests by this handle since it was opened, as they are billed; ``operations.dollars`` says what for."""
+        return self._store.blobs.operations
 
     async def open(self, *, create: bool = True) -> None:
         if self._opened is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from io import BytesIO
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
 from durable_azure.clock import ServiceClock
 from durable_azure.errors import BlobMissing, code_of, is_transient, translate
+from durable_azure.operations import operation_of
 from durable_azure.options import AzureOptions
 from durable_core.errors import StoreUrlError
 
@@ -47,13 +49,12 @@ class Stored:
 class Blobs:
     """The container of a store. Raises ``BlobMissing``, or what ``errors.translate`` makes of an error.
 
-    ``writes`` and ``reads`` count requests as they are billed (deleting is free).
+    ``operations`` counts requests as they are billed: each that was answered, and each that was not.
     """
 
     options: AzureOptions
     clock: ServiceClock = field(factory=ServiceClock)
-    writes: int = 0
-    reads: int = 0
+    operations: Counter[str] = field(factory=Counter)
     service: BlobServiceClient = field(init=False)
     container: ContainerClient = field(init=False)
     _credential: Any = None
@@ -78,6 +79,8 @@ class Blobs:
         self.container = self.service.get_container_client(options.container)
 
     def _learn(self, response: Any) -> None:
+        request = response.http_request
+        self.operations[operation_of(request.method, request.url, {k.lower(): v for k, v in request.headers.items()})] += 1
         self.clock.learn(response.http_response.headers.get("Date"))
 
     async def close(self) -> None:
@@ -89,18 +92,15 @@ class Blobs:
 
     async def create_log(self, name: str) -> bool:
         """An empty append blob; False if there is one of that name. (Without the condition an existing one would be emptied.)"""
-        self.writes += 1
         return await self._unless(409, 412, lambda: self.container.get_blob_client(name).create_append_blob(match_condition=_ABSENT))
 
     async def append(self, name: str, position: int, data: bytes) -> bool:
         """Append at ``position``; False if the blob does not end there (any more: it may be this very data that is there)."""
-        self.writes += 1
         client = self.container.get_blob_client(name)
         return await self._unless(412, 409, lambda: client.append_block(_body(data), length=len(data), appendpos_condition=position))
 
     async def read(self, name: str, position: int = 0) -> bytes | None:
         """Everything from ``position`` on. None: the blob ends before it."""
-        self.reads += 1
         client = self.container.get_blob_client(name)
 
         async def read() -> bytes:
@@ -123,11 +123,9 @@ class Blobs:
 
     async def put_new(self, name: str, data: bytes) -> bool:
         """A blob of a name that is used once. False: it is there (a request that was sent twice, or somebody else's)."""
-        self.writes += 1
         return await self._unless(409, 412, lambda: self.container.get_blob_client(name).upload_blob(_body(data), overwrite=False))
 
     async def get(self, name: str) -> Stored | None:
-        self.reads += 1
         client = self.container.get_blob_client(name)
 
         async def read() -> Stored:
@@ -141,7 +139,6 @@ class Blobs:
 
     async def replace(self, name: str, data: bytes, etag: str | None) -> bool:
         """Compare and swap; ``etag`` None: there must be none. False: it is another one, which may be what we wrote."""
-        self.writes += 1
         client = self.container.get_blob_client(name)
         if etag is None:
             return await self._unless(409, 412, lambda: client.upload_blob(_body(data), overwrite=False))
@@ -155,7 +152,6 @@ class Blobs:
             pass
 
     async def names(self, prefix: str) -> list[str]:
-        self.writes += 1  # listing is billed like writing
 
         async def names() -> list[str]:
             return [name async for name in self.container.list_blob_names(name_starts_with=prefix)]
@@ -199,6 +195,8 @@ class Blobs:
             try:
                 return await call()
             except AzureError as error:
+                if not isinstance(error, HttpResponseError):
+                    self.operations["unanswered"] += 1
                 if not is_transient(error):
                     if isinstance(error, HttpResponseError):
                         raise

@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from msgspec.structs import replace
 
 from durable_azure.codec import encode_effects
+from durable_azure.quiet import QuietBeats
 from durable_azure.replica import Replica
 from durable_core.backend import Claim, Command, Outcome, OutcomeStatus, Selectors
 from durable_core.errors import DurableError, UsageError
@@ -45,10 +46,13 @@ Request = Command | ClaimRequest | Beat | Look
 
 @define
 class Round:
-    """``answers``: one a request, those of ``Look`` still open. ``effects`` become true when ``encoded`` is in the log."""
+    """``answers``: one a request, those of ``Look`` still open. ``effects`` become true when ``encoded`` is in the log. ``patient``: nobody
+    minds if this was decided on a hub that is a moment old."""
 
     replica: Replica
+    quiet: QuietBeats
     now_us: int
+    patient: bool = True
     answers: list[Any] = field(factory=list)
     effects: list[fx.Effect] = field(factory=list)
     encoded: list[bytes] = field(factory=list)
@@ -60,14 +64,21 @@ class Round:
         part = self.replica.part(wanted)
         for request in chosen:
             self.answers.append(None if isinstance(request, Look) else self._one(part, request))
+            self.patient &= isinstance(request, Grant | Beat)
 
     def finish(self, requests: Sequence[Request]) -> list[Any]:
         """The answers, when the replica is what it was decided to be, and known to be up to date. An error is to be raised to its caller."""
         return [self._finished(request, answer) for request, answer in zip(requests, self.answers, strict=True)]
 
     def _one(self, part: State, request: Command | Grant | Beat) -> Any:
+        if isinstance(request, Beat):
+            quiet = self.quiet.answer(request, part, self.now_us)
+            if quiet is not None:
+                return quiet
+            request = self.quiet.stretched(request, self.replica.state, self.now_us)
         answer, effects = decide(part, request, self.now_us)
         if effects:
+            effects = [*self._stirred(part, request), *effects]
             try:
                 self.encoded.append(encode_effects(effects))
             except UsageError as error:
@@ -76,6 +87,10 @@ class Round:
                 effect.absorb(part)
             self.effects += effects
         return answer
+
+    def _stirred(self, part: State, request: Command | Grant | Beat) -> list[fx.Effect]:
+        worker = getattr(request, "worker", None)
+        return [] if worker is None or isinstance(request, Beat) else self.quiet.stirred(worker, part)
 
     def _choose(self, request: ClaimRequest) -> Grant:
         """Of the hub as it was before this round."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from copy import copy
 from typing import Any
 
@@ -25,6 +25,7 @@ from durable_azure.codec import decode_body, encode_body
 from durable_azure.errors import BlobMissing
 from durable_azure.log import Log, Place
 from durable_azure.options import AzureOptions
+from durable_azure.quiet import QuietBeats
 from durable_azure.replica import News, Replica
 from durable_azure.rounds import ClaimRequest, Look, Request, Round
 from durable_azure.snapshots import begin_anew, restore
@@ -40,6 +41,7 @@ _REQUESTS_PER_ROUND = 2_000
 _PAUSE_S = 0.005
 _PAUSES_MAX = 6
 _LOOK_S = 0.02
+_SLOWER = 1.2
 
 
 async def open_store(options: AzureOptions, limits: Capabilities, *, create: bool) -> Store:
@@ -76,8 +78,11 @@ class Store:
     _snapshot: asyncio.Task[None] | None = None
     _closed: bool = False
     _pause_s: float = _LOOK_S
+    _looked_s: float = 0.0
+    _quiet: QuietBeats = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._quiet = QuietBeats(round(self.blobs.options.idle_ttl_s * 1e6))
         self._tasks = [
             asyncio.create_task(self._run(), name="durable-azure rounds"),
             asyncio.create_task(self._watch(), name="durable-azure watch"),
@@ -142,26 +147,30 @@ class Store:
     async def _round(self, requests: Sequence[Request]) -> list[Any]:
         lost = 0
         while True:
-            round = Round(self.replica, max(self._clock(), self.replica.state.now_us))
+            round = Round(self.replica, self._quiet, max(self._clock(), self.replica.state.now_us))
             round.decide(requests)
+            started_s = time.monotonic()
             try:
                 if round.encoded:
                     if await self.log.append(encode_body(round.encoded)):
                         self.commits += 1
+                        self._looked_s = started_s
                         self._absorb(round.effects)
                         return round.finish(requests)
                     lost += 1
                     await self._catch_up()
                     # Who has just won is busy; who loses again and again waits longer, but never long.
                     await asyncio.sleep(random.uniform(0, _PAUSE_S * min(lost, _PAUSES_MAX)))
-                elif not await self._catch_up():
+                elif (round.patient and self._is_watched) or not await self._catch_up():
                     return round.finish(requests)
             except BlobMissing:
                 await self._begin_again()
 
     async def _catch_up(self) -> bool:
         """Read what others have written; whether there was anything."""
+        started_s = time.monotonic()
         bodies = await self.log.read()
+        self._looked_s = started_s
         for body in bodies:
             self._absorb(decode_body(body, self.blobs.options.where))
         return bool(bodies)
@@ -205,17 +214,26 @@ class Store:
 
     # ── what others do ───────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def _is_watched(self) -> bool:
+        """Whether somebody listens and the last look was not long ago: what has happened since will wake them."""
+        return bool(self.wakeups) and time.monotonic() < self._looked_s + self.blobs.options.poll_s
+
     async def _watch(self) -> None:
         """While somebody listens: look again and again, the less often the longer nothing has happened."""
         while True:
             await self.wakeups.wanted.wait()
-            await asyncio.sleep(self._pause_s)
-            self._pause_s = min(self._pause_s * 1.5, self.blobs.options.poll_s)
+            wait_s = self._looked_s + self._pause_s - time.monotonic()
             if not self.wakeups:
                 self.wakeups.wanted.clear()
-            elif self._calls.empty():
-                with suppress(StoreError):  # who calls meets the same trouble and reports it
+            elif wait_s > 0:
+                await asyncio.sleep(wait_s)  # and see whether a call has looked meanwhile
+            else:
+                self._pause_s = min(self._pause_s * _SLOWER, self.blobs.options.poll_s)
+                try:
                     await self.submit([Look(lambda _state: None)])
+                except StoreError:  # who calls meets the same trouble and reports it
+                    await asyncio.sleep(self._pause_s)
 
 
 def _is_claim(call: _Call) -> bool:
