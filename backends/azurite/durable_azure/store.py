@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Iterable, Sequence
 from copy import copy
+from math import inf
 from typing import Any
 
 from attrs import define, field
@@ -40,8 +41,9 @@ _logger = logging.getLogger("durable_azure")
 _REQUESTS_PER_ROUND = 2_000
 _PAUSE_S = 0.005
 _PAUSES_MAX = 6
-_LOOK_S = 0.02
-_SLOWER = 1.2
+_LOOK_S = 0.015
+_QUIET_SHARE = 1 / 6
+_COMPANY_S = 0.25
 
 
 async def open_store(options: AzureOptions, limits: Capabilities, *, create: bool) -> Store:
@@ -77,8 +79,10 @@ class Store:
     _tasks: list[asyncio.Task[None]] = field(init=False)
     _snapshot: asyncio.Task[None] | None = None
     _closed: bool = False
-    _pause_s: float = _LOOK_S
+    _news_s: float = -inf
     _looked_s: float = 0.0
+    _append_s: float = 0.0
+    _company_s: float = -inf
     _quiet: QuietBeats = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -125,9 +129,16 @@ class Store:
                         _set(call.answered, mine, next((each for each in mine if isinstance(each, DurableError)), None))
                 if self.log.is_long:
                     await self._roll()
+                await self._let_others()
         finally:
             for call in (*calls, *self._left, *(self._calls.get_nowait() for _ in range(self._calls.qsize()))):
                 _set(call.answered, error=StoreUnavailableError("this handle of the store was closed: open another one"))
+
+    async def _let_others(self) -> None:
+        """Who has just appended would win again: the others have to read first. While there are others, leave them the time to."""
+        pause_s, self._append_s = self._append_s, 0.0
+        if pause_s and time.monotonic() < self._company_s + _COMPANY_S:
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
 
     async def _take(self) -> list[_Call]:
         """What is there, up to a limit; at most one claim, since the next one is to choose among what this one leaves."""
@@ -155,12 +166,14 @@ class Store:
                     if await self.log.append(encode_body(round.encoded)):
                         self.commits += 1
                         self._looked_s = started_s
+                        self._append_s = time.monotonic() - started_s
                         self._absorb(round.effects)
                         return round.finish(requests)
                     lost += 1
                     await self._catch_up()
-                    # Who has just won is busy; who loses again and again waits longer, but never long.
-                    await asyncio.sleep(random.uniform(0, _PAUSE_S * min(lost, _PAUSES_MAX)))
+                    # At once, while who has won holds back (``_let_others``). Who loses all the same waits longer, but never long.
+                    if lost > 1:
+                        await asyncio.sleep(random.uniform(0, _PAUSE_S * min(lost, _PAUSES_MAX)))
                 elif (round.patient and self._is_watched) or not await self._catch_up():
                     return round.finish(requests)
             except BlobMissing:
@@ -171,6 +184,8 @@ class Store:
         started_s = time.monotonic()
         bodies = await self.log.read()
         self._looked_s = started_s
+        if bodies:
+            self._company_s = time.monotonic()
         for body in bodies:
             self._absorb(decode_body(body, self.blobs.options.where))
         return bool(bodies)
@@ -179,7 +194,7 @@ class Store:
         news = News()
         self.replica.absorb(effects, news)
         if news:
-            self._pause_s = _LOOK_S
+            self._news_s = time.monotonic()
             self.wakeups.tell(ended=news.ended)
 
     async def _begin_again(self) -> None:
@@ -220,20 +235,20 @@ class Store:
         return bool(self.wakeups) and time.monotonic() < self._looked_s + self.blobs.options.poll_s
 
     async def _watch(self) -> None:
-        """While somebody listens: look again and again, the less often the longer nothing has happened."""
+        """While somebody listens: look again and again, after a share of the time for which nothing has happened."""
         while True:
             await self.wakeups.wanted.wait()
-            wait_s = self._looked_s + self._pause_s - time.monotonic()
+            pause_s = min(max(_LOOK_S, (time.monotonic() - self._news_s) * _QUIET_SHARE), self.blobs.options.poll_s)
+            wait_s = self._looked_s + pause_s - time.monotonic()
             if not self.wakeups:
                 self.wakeups.wanted.clear()
             elif wait_s > 0:
                 await asyncio.sleep(wait_s)  # and see whether a call has looked meanwhile
             else:
-                self._pause_s = min(self._pause_s * _SLOWER, self.blobs.options.poll_s)
                 try:
                     await self.submit([Look(lambda _state: None)])
                 except StoreError:  # who calls meets the same trouble and reports it
-                    await asyncio.sleep(self._pause_s)
+                    await asyncio.sleep(pause_s)
 
 
 def _is_claim(call: _Call) -> bool:

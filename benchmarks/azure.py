@@ -1,0 +1,151 @@
+"""What only a store on blobs makes one ask. Each prints one JSON row.
+
+    python -m benchmarks.azure idle [SECONDS]          one worker that has nothing to do: requests an hour, US$ a month
+    python -m benchmarks.azure client [N] [--busy]     a client in a process without a worker: from the start to the result; alone, or
+                                                       while others keep the worker busy
+    python -m benchmarks.azure client-idle [N]         the same, each after an idle minute
+    python -m benchmarks.azure recovery [EFFECTS]      opening a hub with so many effects since its last snapshot
+
+They start an emulator of their own, unless AZURITE_BLOB_ENDPOINT names one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from uuid import uuid4
+
+from benchmarks import report
+from benchmarks.workloads import hello1, hello5, noop
+from durable_azure import AzureBackend, open_emulator
+from durable_azure.azurite import shared_azurite
+from durable_azure.codec import decode_body
+from durable_azure.frames import Tip, read_frames
+from durable_azure.log import FIRST_LOG, log_name
+from durable_azure.operations import dollars
+from durable_core import DurableClient, DurableEngine
+from durable_core.backend import CreateInstance
+
+HOURS_A_MONTH = 730
+IDLE_S = 60
+STARTED_EVERY_S = 0.05
+
+
+def new_engine() -> DurableEngine:
+    engine = DurableEngine()
+    engine.register(noop, hello1, hello5)
+    return engine
+
+
+async def idle(seconds: int) -> report.Row:
+    backend = new_backend()
+    async with new_engine().open(backend=backend) as engine:
+        assert await (await engine.client.schedule_new_orchestration(hello1, 1)).result() == 1
+        await asyncio.sleep(20)  # what it held is let go of, and looks become rare
+        before, started = backend.operations.copy(), time.monotonic()
+        await asyncio.sleep(seconds)
+        hours = (time.monotonic() - started) / 3_600
+        an_hour = {name: round(count / hours) for name, count in (backend.operations - before).items()}
+    return {"seconds": seconds, "operations_an_hour": an_hour, "dollars_a_month": round(dollars(an_hour) * HOURS_A_MONTH, 2)}
+
+
+async def client(n: int, *, busy: bool, pause_s: float) -> report.Row:
+    url = f"azurite://bench-{uuid4().hex}"
+    worker = subprocess.Popen([sys.executable, "-m", "benchmarks.azure", "worker", "--url", url], stdout=subprocess.PIPE, text=True)
+    load = None
+    try:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        if busy:
+            load = subprocess.Popen([sys.executable, "-m", "benchmarks.azure", "load", "--url", url])
+        backend = open_emulator(url)
+        async with new_engine().open(backend=backend, worker=False) as engine:
+            latencies = [await one(engine.client, k, pause_s or 0.2) for k in range(n)]
+            appends = {"appends": backend.operations["append"], "accepted": backend.commits}
+    finally:
+        for process in filter(None, (load, worker)):
+            process.kill()
+            process.wait()
+    return {"n": n, "busy": busy, "p50_ms": report.percentile_ms(latencies, 0.5), "p99_ms": report.percentile_ms(latencies, 0.99), **appends}
+
+
+async def one(client: DurableClient, k: int, pause_s: float) -> float:
+    await asyncio.sleep(pause_s)
+    started = time.perf_counter()
+    assert await (await client.schedule_new_orchestration(hello1, k)).result() == k
+    return time.perf_counter() - started
+
+
+async def work(url: str) -> None:
+    async with new_engine().open(url):
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+
+async def load(url: str) -> None:
+    """From a process of its own, too: a hundred activities a second."""
+    async with new_engine().open(url, worker=False) as engine:
+        while True:
+            await engine.client.schedule_new_orchestration(hello5, 1)
+            await asyncio.sleep(STARTED_EVERY_S)
+
+
+async def recovery(effects: int) -> report.Row:
+    """``roll_bytes`` as large as it gets, so that there is no snapshot."""
+    backend = new_backend(roll_bytes=1 << 30)
+    await backend.open()
+    number, written = 0, 0
+    while written < effects:
+        batch = [CreateInstance(f"i{k}", f"e{k}", "orch", b"x" * 100, f"r{k}") for k in range(number, number + 1_000)]
+        await backend.apply(batch)
+        number += len(batch)
+        if not written % 20_000 or number % 5_000 == 0:
+            data = await backend._store.blobs.read(log_name(FIRST_LOG))
+            assert data is not None
+            written = sum(len(decode_body(frame.body, "x")) for frame in read_frames(Tip(), data, "x", 0))
+    await backend.close()
+    started = time.perf_counter()
+    await backend.open()
+    seconds = time.perf_counter() - started
+    await backend.close()
+    return {"effects": written, "log_mib": round(len(data or b"") / (1 << 20), 1), "seconds": round(seconds, 2)}
+
+
+def new_backend(**options: object) -> AzureBackend:
+    return open_emulator(f"azurite://bench-{uuid4().hex}", **options)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["idle", "client", "client-idle", "recovery", "worker", "load"])
+    parser.add_argument("n", nargs="?", type=int)
+    parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if "AZURITE_BLOB_ENDPOINT" not in os.environ:
+        os.environ["AZURITE_BLOB_ENDPOINT"] = shared_azurite().endpoint
+    with suppress(KeyboardInterrupt):
+        match options.what:
+            case "worker":
+                asyncio.run(work(options.url))
+            case "load":
+                asyncio.run(load(options.url))
+            case "idle":
+                row = asyncio.run(idle(options.n or 60))
+            case "client":
+                row = asyncio.run(client(options.n or 100, busy=options.busy, pause_s=0))
+            case "client-idle":
+                row = asyncio.run(client(options.n or 5, busy=False, pause_s=IDLE_S))
+            case _:
+                row = asyncio.run(recovery(options.n or 100_000))
+        print(json.dumps({"what": options.what, **row}))
+
+
+if __name__ == "__main__":
+    main()
