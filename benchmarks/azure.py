@@ -72,7 +72,13 @@ async def client(n: int, *, busy: bool, pause_s: float) -> report.Row:
         for process in filter(None, (load, worker)):
             process.kill()
             process.wait()
-    return {"n": n, "busy": busy, "p50_ms": report.percentile_ms(latencies, 0.5), "p99_ms": report.percentile_ms(latencies, 0.99), **appends}
+    return {
+        "n": n,
+        "busy": busy,
+        "p50_ms": report.percentile_ms(latencies, 0.5),
+        "p99_ms": report.percentile_ms(latencies, 0.99),
+        **appends,
+    }
 
 
 async def one(client: DurableClient, k: int, pause_s: float) -> float:

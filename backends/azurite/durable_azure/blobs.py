@@ -23,7 +23,7 @@ from durable_azure.clock import ServiceClock
 from durable_azure.errors import BlobMissing, code_of, is_transient, translate
 from durable_azure.operations import operation_of
 from durable_azure.options import AzureOptions
-from durable_core.errors import StoreUrlError
+from durable_core.errors import StoreError, StoreUrlError
 
 __all__ = ["Blobs", "Stored"]
 
@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_S = 0.02
 _LAST_PAUSE_S = 1.0
+_TRIES = 5
 _STREAMED_BYTES = 1 << 19
 _BLOCK_BYTES = 1 << 20
 _SINGLE_GET_BYTES = 128 << 20
@@ -64,8 +65,8 @@ class Blobs:
         settings: dict[str, Any] = {
             "api_version": options.api_version,
             "retry_total": 0,
-            "connection_timeout": 5,
-            "read_timeout": 10,
+            "connection_timeout": 3,
+            "read_timeout": 5,
             "max_single_get_size": _SINGLE_GET_BYTES,
             "max_single_put_size": _BLOCK_BYTES,  # aiohttp complains of larger pieces: they hold the loop up
             "max_block_size": _BLOCK_BYTES,
@@ -121,9 +122,17 @@ class Blobs:
 
     # ── other blobs ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def put_new(self, name: str, data: bytes) -> bool:
-        """A blob of a name that is used once. False: it is there (a request that was sent twice, or somebody else's)."""
-        return await self._unless(409, 412, lambda: self.container.get_blob_client(name).upload_blob(_body(data), overwrite=False))
+    async def put_new(self, name: str, data: bytes) -> None:
+        """A blob of a name that nobody else uses. That it is there already says that an earlier request was carried out; see whether
+        that is true."""
+        client = self.container.get_blob_client(name)
+        for _ in range(_TRIES):
+            if await self._unless(409, 412, lambda: client.upload_blob(_body(data), overwrite=False)):
+                return
+            stored = await self.get(name)
+            if stored is not None and stored.data == data:
+                return
+        raise StoreError(f"{self.options.where} does not take {name}, and does not have it: its answers contradict each other")
 
     async def get(self, name: str) -> Stored | None:
         client = self.container.get_blob_client(name)
@@ -163,7 +172,7 @@ class Blobs:
     async def _unless(self, first: int, second: int, call: Callable[[], Awaitable[Any]]) -> bool:
         """False if the service answers that a condition does not hold."""
         try:
-            await self._try(call)
+            await self._try(call, conditional=True)
         except HttpResponseError as error:
             if error.status_code in (first, second) and code_of(error) in _CONDITIONS:
                 return False
@@ -180,16 +189,17 @@ class Blobs:
         except AzureError as error:
             raise translate(error, self.options.where) from error
 
-    async def _try(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _try(self, call: Callable[[], Awaitable[T]], *, conditional: bool = False) -> T:
         try:
-            return await self._repeat(call)
+            return await self._repeat(call, conditional=conditional)
         except HttpResponseError as error:
             if error.status_code == 404:
                 raise BlobMissing(code_of(error)) from error
             raise
 
-    async def _repeat(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Again and again, after a random pause, while the trouble is transient and patience lasts."""
+    async def _repeat(self, call: Callable[[], Awaitable[T]], *, conditional: bool = False) -> T:
+        """Again and again, after a random pause, while the trouble is transient and patience lasts. A condition that fails where we made none
+        is such a trouble: the SDK makes some, between the parts of a large blob."""
         until, pause_s = time.monotonic() + self.options.patience_s, _FIRST_PAUSE_S
         while True:
             try:
@@ -197,7 +207,7 @@ class Blobs:
             except AzureError as error:
                 if not isinstance(error, HttpResponseError):
                     self.operations["unanswered"] += 1
-                if not is_transient(error):
+                if not (is_transient(error) or (not conditional and code_of(error) in _CONDITIONS)):
                     if isinstance(error, HttpResponseError):
                         raise
                     raise translate(error, self.options.where) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import HttpResponseError
 
 from durable_azure.blobs import Blobs
 from durable_azure.errors import translate
@@ -18,24 +20,27 @@ _logger = logging.getLogger("durable_azure")
 async def check_account(blobs: Blobs, *, create: bool) -> None:
     """Raises ``StoreFormatError`` for a missing container (unless ``create``) and for an account with a hierarchical namespace."""
     await _check_container(blobs, create=create)
+    account = await _ask(blobs, blobs.service.get_account_information)
+    if account.get("is_hns_enabled"):
+        raise StoreFormatError(
+            f"{blobs.options.where}: the account has a hierarchical namespace (Data Lake), whose append blobs behave differently. "
+            "Use a storage account without it"
+        )
+    properties = await _ask(blobs, blobs.service.get_service_properties)
+    if getattr(properties.get("delete_retention_policy"), "enabled", False):
+        _logger.warning(
+            "%s: soft delete is on: every log and snapshot that is removed is kept, and paid for, until its time is over. Keep that time short",
+            blobs.options.where,
+        )
+
+
+async def _ask(blobs: Blobs, question: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """The answer; nothing if this credential may not ask (a SAS token for one container may not)."""
     try:
-        account = await blobs.service.get_account_information()
-        if account.get("is_hns_enabled"):
-            raise StoreFormatError(
-                f"{blobs.options.where}: the account has a hierarchical namespace (Data Lake), whose append blobs behave differently. "
-                "Use a storage account without it"
-            )
-    except AzureError:
-        _logger.debug("%s: this credential may not ask what kind of account it is", blobs.options.where)
-    try:
-        properties = await blobs.service.get_service_properties()
-        if getattr(properties.get("delete_retention_policy"), "enabled", False):
-            _logger.warning(
-                "%s: soft delete is on: every log and snapshot that is removed is kept, and paid for, until its time is over. Keep that time short",
-                blobs.options.where,
-            )
-    except AzureError:
-        _logger.debug("%s: this credential may not ask whether soft delete is on", blobs.options.where)
+        return await blobs.call(question)
+    except HttpResponseError as error:
+        _logger.debug("%s: this credential may not ask about the account (%s)", blobs.options.where, error.status_code)
+        return {}
 
 
 async def _check_container(blobs: Blobs, *, create: bool) -> None:

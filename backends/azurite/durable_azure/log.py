@@ -76,7 +76,9 @@ class Log:
 
     async def roll(self) -> bool:
         """End this log, and stand at the beginning of the next. False: somebody else has written."""
-        await self.blobs.create_log(log_name(self.place.number + 1))
+        after = log_name(self.place.number + 1)
+        if not await self.blobs.create_log(after):
+            await self.blobs.read(after)  # that it is there has to be true: to end this log without it would end the hub
         if not await self._append(write_frame(self.place.tip, FrameKind.ROLLED, b"", uuid4().bytes)):
             return False
         self._turn_over()

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from email.utils import formatdate
 from enum import Enum
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ class Lost(Enum):
     REQUEST = "the service never sees the request"
     ANSWER = "the service does what it is asked to, and nobody hears of it"
     HALF_AN_ANSWER = "only the beginning of the answer arrives"
+    SILENCE = "the service never sees the request, and the connection stays"
 
 
 @frozen
@@ -35,6 +37,8 @@ class Answered:
     status: int
     code: str = ""
     done: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
 
 
 Fate = Lost | Answered | None
@@ -121,6 +125,9 @@ class Proxy:
             self.broken[request.operation] += 1
         if fate is Lost.REQUEST:
             return False
+        if fate is Lost.SILENCE:
+            await reader.read()  # until the client gives it up
+            return False
         answer = b""
         if not isinstance(fate, Answered) or fate.done:
             service.write(message)
@@ -164,6 +171,10 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
 
 
 def _refusal(fate: Answered) -> bytes:
-    body = f'<?xml version="1.0"?><Error><Code>{fate.code}</Code><Message>by the proxy</Message></Error>'.encode() if fate.code else b""
-    lines = [f"HTTP/1.1 {fate.status} broken by the proxy", f"Content-Length: {len(body)}", "Content-Type: application/xml"]
-    return "\r\n".join([*lines, *([f"x-ms-error-code: {fate.code}"] if fate.code else []), "", ""]).encode() + body
+    error = f'<?xml version="1.0"?><Error><Code>{fate.code}</Code><Message>by the proxy</Message></Error>'.encode() if fate.code else b""
+    body = fate.body or error
+    headers = [("Content-Length", str(len(body))), ("Content-Type", "application/xml"), ("Date", formatdate(usegmt=True)), *fate.headers]
+    if fate.code:
+        headers.append(("x-ms-error-code", fate.code))
+    lines = [f"HTTP/1.1 {fate.status} by the proxy", *(f"{name}: {value}" for name, value in headers), "", ""]
+    return "\r\n".join(lines).encode() + body

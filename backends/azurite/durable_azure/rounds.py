@@ -77,8 +77,13 @@ class Round:
                 return quiet
             request = self.quiet.stretched(request, self.replica.state, self.now_us)
         answer, effects = decide(part, request, self.now_us)
+        stirred = self._stirred(part, request) if effects else []
+        if stirred:  # what is decided puts the worker's row, so it has to see this
+            for effect in stirred:
+                effect.absorb(part)
+            answer, effects = decide(part, request, self.now_us)
+            effects = stirred + effects
         if effects:
-            effects = [*self._stirred(part, request), *effects]
             try:
                 self.encoded.append(encode_effects(effects))
             except UsageError as error:

@@ -1,5 +1,5 @@
 """Each coroutine test runs in a loop of its own, on a container of its own in a real emulator: ``url`` names it, ``handle`` opens handles
-on it that the test's end closes."""
+on it that the test's end closes; ``proxy`` is a proxy before the emulator, started."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from durable_azure import AzureBackend, open_emulator
 from durable_azure.azurite import shared_azurite
 from durable_azure.blobs import Blobs
 from durable_azure.options import parse_emulator_url
+from durable_azure.proxy import Proxy
 
 
 class Handles:
@@ -23,6 +24,7 @@ class Handles:
         self.endpoint = shared_azurite().endpoint
         self.opened: list[AzureBackend] = []
         self.edges: list[Blobs] = []
+        self.proxies: list[Proxy] = []
 
     async def __call__(self, *, create: bool = True, **options: object) -> AzureBackend:
         backend = open_emulator(self.url, **({"endpoint": self.endpoint} | options))
@@ -35,16 +37,32 @@ class Handles:
         self.edges.append(blobs)
         return blobs
 
+    async def proxy(self) -> Proxy:
+        proxy = Proxy(self.endpoint)
+        await self.start(proxy)
+        return proxy
+
+    async def start(self, proxy: Proxy) -> None:
+        await proxy.start()
+        self.proxies.append(proxy)
+
     async def close(self) -> None:
         for backend in self.opened:
             await backend.close()
         for blobs in self.edges:
             await blobs.close()
+        for proxy in self.proxies:
+            await proxy.close()
 
 
 @pytest.fixture
 def handle() -> Handles:
     return Handles()
+
+
+@pytest.fixture
+def proxy(handle: Handles) -> Proxy:
+    return Proxy(handle.endpoint)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -57,6 +75,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     async def run() -> None:
         try:
+            if isinstance(handles, Handles) and "proxy" in arguments:
+                await handles.start(arguments["proxy"])
             await asyncio.wait_for(test(**arguments), 60)
         finally:
             if isinstance(handles, Handles):
