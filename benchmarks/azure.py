@@ -57,21 +57,20 @@ async def idle(seconds: int) -> report.Row:
 
 async def client(n: int, *, busy: bool, pause_s: float) -> report.Row:
     url = f"azurite://bench-{uuid4().hex}"
-    worker = subprocess.Popen([sys.executable, "-m", "benchmarks.azure", "worker", "--url", url], stdout=subprocess.PIPE, text=True)
-    load = None
+    processes = [await start("worker", url)]
     try:
-        assert worker.stdout is not None
-        worker.stdout.readline()
+        assert processes[0].stdout is not None
+        await processes[0].stdout.readline()
         if busy:
-            load = subprocess.Popen([sys.executable, "-m", "benchmarks.azure", "load", "--url", url])
+            processes.append(await start("load", url))
         backend = open_emulator(url)
         async with new_engine().open(backend=backend, worker=False) as engine:
             latencies = [await one(engine.client, k, pause_s or 0.2) for k in range(n)]
             appends = {"appends": backend.operations["append"], "accepted": backend.commits}
     finally:
-        for process in filter(None, (load, worker)):
+        for process in processes:
             process.kill()
-            process.wait()
+            await process.wait()
     return {
         "n": n,
         "busy": busy,
@@ -79,6 +78,10 @@ async def client(n: int, *, busy: bool, pause_s: float) -> report.Row:
         "p99_ms": report.percentile_ms(latencies, 0.99),
         **appends,
     }
+
+
+async def start(what: str, url: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "benchmarks.azure", what, "--url", url, stdout=subprocess.PIPE)
 
 
 async def one(client: DurableClient, k: int, pause_s: float) -> float:

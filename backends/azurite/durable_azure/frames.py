@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from enum import IntEnum
 
 from attrs import frozen
@@ -31,7 +32,7 @@ class FrameKind(IntEnum):
     EFFECTS = 1
     """The body is what was decided."""
     SPILLED = 2
-    """The body is the name of the blob that holds it: it was too large for an append."""
+    """The body is the name of the blob that holds it, and its checksum: it was too large for an append."""
     ROLLED = 3
     """The log ends here; the next one goes on."""
 
@@ -61,21 +62,20 @@ def write_frame(tip: Tip, kind: FrameKind, body: bytes, nonce: bytes) -> bytes:
     return head + _checksum(tip, head, body).to_bytes(4) + body
 
 
-def read_frames(tip: Tip, data: bytes, where: str, position: int) -> list[Frame]:
-    """All frames of ``data``, which begins at ``position`` of a log and ends with a frame. Raises ``StoreFormatError``."""
-    frames: list[Frame] = []
+def read_frames(tip: Tip, data: bytes, where: str, position: int) -> Iterator[Frame]:
+    """The frames of ``data``, which begins at ``position`` of a log and ends with a frame. Raises ``StoreFormatError`` at the first that is
+    damaged."""
     at = 0
     while at < len(data):
         frame = _read_frame(tip, data, at)
         if isinstance(frame, str):
             raise StoreFormatError(
                 f"{where} is damaged at byte {position + at}: {frame}. Nothing was skipped: stop all workers, and restore the container "
-                "from a backup (or its soft-deleted and older versions) as it was before"
+                "from a backup, or save what is sound: python -m durable_azure recover"
             )
-        frames.append(frame)
+        yield frame
         at += frame.size
         tip = frame.tip
-    return frames
 
 
 def _read_frame(tip: Tip, data: bytes, at: int) -> Frame | str:

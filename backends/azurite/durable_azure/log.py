@@ -11,6 +11,7 @@ may still arrive late. It then is a frame like any other: read, absorbed, and wh
 
 from __future__ import annotations
 
+import zlib
 from uuid import uuid4
 
 from attrs import define, field
@@ -62,7 +63,16 @@ class Log:
 
     @property
     def is_long(self) -> bool:
-        return self.place.position >= self.roll_bytes or self.place.frames >= _FRAMES_MAX
+        return self._share >= 1
+
+    @property
+    def is_too_long(self) -> bool:
+        """It should have begun anew by now."""
+        return self._share >= 2
+
+    @property
+    def _share(self) -> float:
+        return max(self.place.position / self.roll_bytes, self.place.frames / _FRAMES_MAX)
 
     async def append(self, body: bytes) -> bool:
         """Write what was decided. False: somebody else has written; read it first."""
@@ -71,7 +81,7 @@ class Log:
         if len(body) > _APPEND_BYTES_MAX - 1_000:
             kind, name = FrameKind.SPILLED, body_name(self.place.number, nonce.hex)
             await self.blobs.put_new(name, body)
-            body = name.encode()
+            body = b"%s %08x" % (name.encode(), zlib.crc32(body))
         return await self._append(write_frame(self.place.tip, kind, body, nonce.bytes))
 
     async def roll(self) -> bool:
@@ -96,13 +106,12 @@ class Log:
                     f"{self._where(name)} is shorter than it was: somebody has written it anew. Stop all workers, and restore the container "
                     "from a backup"
                 )
-            frames = read_frames(place.tip, data, self._where(name), place.position)
-            for frame in frames:
+            for frame in list(read_frames(place.tip, data, self._where(name), place.position)):
                 self._pass(frame)
                 if frame.kind is FrameKind.ROLLED:
                     self._turn_over()
                 else:
-                    bodies.append(await self._body(frame))
+                    bodies.append(await self.body(frame))
             if place.number == self.place.number:
                 return bodies
 
@@ -124,15 +133,19 @@ class Log:
     def _turn_over(self) -> None:
         self.place = Place(self.place.number + 1, tip=self.place.tip)
 
-    async def _body(self, frame: Frame) -> bytes:
+    async def body(self, frame: Frame) -> bytes:
         if frame.kind is not FrameKind.SPILLED:
             return frame.body
-        stored = await self.blobs.get(frame.body.decode())
-        if stored is None:
-            if await self.blobs.get(log_name(self.place.number)) is None:
-                raise BlobMissing(frame.body.decode())
-            raise StoreFormatError(f"{self._where(frame.body.decode())} is missing, which the log refers to. Restore it from a backup")
-        return stored.data
+        name, _, checksum = frame.body.decode().partition(" ")
+        stored = await self.blobs.get(name)
+        if stored is not None and f"{zlib.crc32(stored.data):08x}" == checksum:
+            return stored.data
+        if stored is None and await self.blobs.get(log_name(self.place.number)) is None:
+            raise BlobMissing(name)
+        what = "missing" if stored is None else "damaged"
+        raise StoreFormatError(
+            f"{self._where(name)} is {what}, which the log refers to: restore it from a backup, or save what is sound: python -m durable_azure recover"
+        )
 
     def _where(self, name: str) -> str:
         return f"{name} of {self.blobs.options.where}"

@@ -4,7 +4,8 @@ Order makes every step repeatable: the next log exists, then the old one ends, t
 then older blobs are removed. Dying in between leaves a longer log to read and blobs that a later round removes. A handle that is too slow and
 finds its log gone begins anew at ``hub.json``. The last beginning but one is kept for those.
 
-The file is the log's: frames of effects, chained, so that one check finds damage in either.
+The file is the log's: frames of effects, chained, so that one check finds damage in either. The last frame says where it belongs, so that a
+lost ``hub.json`` can be made again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import asyncio
 from collections.abc import Iterable
 from itertools import islice
 from uuid import uuid4
+
+from msgspec.structs import replace
 
 from durable_azure import manifest as manifests
 from durable_azure.blobs import Blobs
@@ -26,7 +29,7 @@ from durable_core.backend import Capabilities
 from durable_core.errors import StoreFormatError
 from durable_core.hub import effects as fx
 
-__all__ = ["begin_anew", "restore"]
+__all__ = ["begin_anew", "encode_snapshot", "load_snapshot", "restore", "snapshot_name"]
 
 _EFFECTS_PER_FRAME = 1_000
 _TRIES = 5
@@ -39,7 +42,7 @@ async def restore(blobs: Blobs, limits: Capabilities, roll_bytes: int) -> tuple[
         manifest, _ = await manifests.load(blobs)
         replica = Replica(limits)
         try:
-            await _load(blobs, manifest, replica)
+            await load_snapshot(blobs, manifest.snapshot, replica)
             log = Log(blobs, Place(manifest.log, tip=Tip(manifest.number, manifest.log_checksum)), roll_bytes)
             for body in await log.read():
                 replica.absorb(decode_body(body, blobs.options.where), News())
@@ -54,12 +57,16 @@ async def restore(blobs: Blobs, limits: Capabilities, roll_bytes: int) -> tuple[
     ) from missing
 
 
-async def begin_anew(blobs: Blobs, log: Place, effects: Iterable[fx.Effect], hub: str) -> bool:
-    """Write the hub as it is at ``log``, which has just begun. False: somebody else has written a later one."""
-    name = f"snapshot/{log.number:010d}-{uuid4().hex}"
-    data = await asyncio.to_thread(_encode, effects)
+async def encode_snapshot(beginning: Manifest, effects: Iterable[fx.Effect]) -> bytes:
+    """In a thread: it may take a while."""
+    return await asyncio.to_thread(_encode, beginning, effects)
+
+
+async def begin_anew(blobs: Blobs, beginning: Manifest, data: bytes) -> bool:
+    """Make a snapshot the hub's beginning. False: somebody else has made a later one. May be repeated if it fails."""
+    name = snapshot_name(beginning.log)
     await blobs.put_new(name, data)
-    manifest = Manifest(manifests.FORMAT, hub, log.number, log.tip.number, log.tip.checksum, name)
+    manifest = replace(beginning, snapshot=name)
     replaced = await manifests.store(blobs, manifest)
     if replaced is None:
         await blobs.delete(name)
@@ -71,23 +78,29 @@ async def begin_anew(blobs: Blobs, log: Place, effects: Iterable[fx.Effect], hub
     return True
 
 
-async def _load(blobs: Blobs, manifest: Manifest, replica: Replica) -> None:
-    if manifest.snapshot is None:
-        return
-    stored = await blobs.get(manifest.snapshot)
+def snapshot_name(log: int) -> str:
+    return f"snapshot/{log:010d}-{uuid4().hex}"
+
+
+async def load_snapshot(blobs: Blobs, name: str | None, replica: Replica) -> Manifest | None:
+    """Absorb it; where it says that it belongs. None is the snapshot of an empty hub."""
+    if name is None:
+        return None
+    stored = await blobs.get(name)
     if stored is None:
-        raise BlobMissing(manifest.snapshot)
-    where = f"{manifest.snapshot} of {blobs.options.where}"
-    frames = read_frames(Tip(), stored.data, where, 0)
+        raise BlobMissing(name)
+    where = f"{name} of {blobs.options.where}"
+    frames = list(read_frames(Tip(), stored.data, where, 0))
     if not frames or frames[-1].kind is not FrameKind.ROLLED:
         raise StoreFormatError(f"{where} is not whole. Restore it from a backup")
     for frame in frames[:-1]:
         replica.absorb(decode_body(frame.body, where), News())
+    return manifests.decode(frames[-1].body, where)
 
 
-def _encode(effects: Iterable[fx.Effect]) -> bytes:
+def _encode(beginning: Manifest, effects: Iterable[fx.Effect]) -> bytes:
     rest, tip, frames = iter(effects), Tip(), list[bytes]()
     while part := list(islice(rest, _EFFECTS_PER_FRAME)):
         frames.append(write_frame(tip, FrameKind.EFFECTS, encode_body([encode_effects(part)]), bytes(16)))
-        tip = read_frames(tip, frames[-1], "a snapshot", 0)[0].tip
-    return b"".join((*frames, write_frame(tip, FrameKind.ROLLED, b"", bytes(16))))
+        tip = next(read_frames(tip, frames[-1], "a snapshot", 0)).tip
+    return b"".join((*frames, write_frame(tip, FrameKind.ROLLED, manifests.encode(beginning), bytes(16))))

@@ -13,7 +13,6 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Sequence
-from copy import copy
 from math import inf
 from typing import Any
 
@@ -24,12 +23,13 @@ from durable_azure.blobs import Blobs
 from durable_azure.checks import check_account
 from durable_azure.codec import decode_body, encode_body
 from durable_azure.errors import BlobMissing
-from durable_azure.log import Log, Place
+from durable_azure.log import Log
+from durable_azure.manifest import Manifest
 from durable_azure.options import AzureOptions
 from durable_azure.quiet import QuietBeats
 from durable_azure.replica import News, Replica
 from durable_azure.rounds import ClaimRequest, Look, Request, Round
-from durable_azure.snapshots import begin_anew, restore
+from durable_azure.snapshots import begin_anew, encode_snapshot, restore
 from durable_azure.wakeups import Wakeups
 from durable_core.backend import Capabilities
 from durable_core.errors import DurableError, StoreError, StoreUnavailableError
@@ -44,6 +44,8 @@ _PAUSES_MAX = 6
 _LOOK_S = 0.015
 _QUIET_SHARE = 1 / 6
 _COMPANY_S = 0.25
+_SAVE_AGAIN_S = 1.0
+_SAVE_AGAIN_MAX_S = 30.0
 
 
 async def open_store(options: AzureOptions, limits: Capabilities, *, create: bool) -> Store:
@@ -163,6 +165,7 @@ class Store:
             started_s = time.monotonic()
             try:
                 if round.encoded:
+                    await self._hold_back()
                     if await self.log.append(encode_body(round.encoded)):
                         self.commits += 1
                         self._looked_s = started_s
@@ -210,22 +213,42 @@ class Store:
     # ── a new beginning ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _roll(self) -> None:
-        """End a long log. Who succeeds writes the snapshot; one that is late holds back who would make it later still."""
-        if self._snapshot is not None and not self._snapshot.done():
-            await asyncio.wait([self._snapshot])
+        """End a long log. Who succeeds writes the snapshot; one that is late lets the log grow, but not for ever (``_hold_back``)."""
+        if self._is_saving:
+            return
         try:
             if await self.log.roll():
                 # Both now: the log goes on while the snapshot is written.
-                beginning, effects = copy(self.log.place), self.replica.as_effects()
-                self._snapshot = asyncio.create_task(self._write(beginning, effects), name="durable-azure snapshot")
+                tip = self.log.place.tip
+                beginning = Manifest(manifests.FORMAT, self.hub, self.log.place.number, tip.number, tip.checksum)
+                self._snapshot = asyncio.create_task(self._save(beginning, self.replica.as_effects()), name="durable-azure snapshot")
         except (StoreError, BlobMissing) as error:
             _logger.warning("%s: the log could not be ended: %s; tried again later", self.blobs.options.where, error)
 
-    async def _write(self, beginning: Place, effects: Iterable[Effect]) -> None:
-        try:
-            await begin_anew(self.blobs, beginning, effects, self.hub)
-        except (StoreError, BlobMissing) as error:
-            _logger.warning("%s: no snapshot was written: %s; the log is read from further back", self.blobs.options.where, error)
+    async def _save(self, beginning: Manifest, effects: Iterable[Effect]) -> None:
+        """Again and again: without a snapshot the log that a reader has to read grows."""
+        data, pause_s = await encode_snapshot(beginning, effects), _SAVE_AGAIN_S
+        while True:
+            try:
+                await begin_anew(self.blobs, beginning, data)
+                return
+            except (StoreError, BlobMissing) as error:
+                _logger.warning("%s: no snapshot was written: %s; trying again", self.blobs.options.where, error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _SAVE_AGAIN_MAX_S)
+
+    @property
+    def _is_saving(self) -> bool:
+        return self._snapshot is not None and not self._snapshot.done()
+
+    async def _hold_back(self) -> None:
+        """Back-pressure: whoever writes waits for a snapshot that is late, since opening the hub would take too long later."""
+        if self._snapshot is not None and self._is_saving and self.log.is_too_long:
+            await asyncio.wait([self._snapshot], timeout=self.blobs.options.patience_s)
+            if self._is_saving:
+                raise StoreUnavailableError(
+                    f"{self.blobs.options.where}: no snapshot can be written, and the log has become long: nothing is added until one is there"
+                )
 
     # ── what others do ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -56,8 +56,10 @@ class Handles:
 
 
 @pytest.fixture
-def handle() -> Handles:
-    return Handles()
+def handle(monkeypatch: pytest.MonkeyPatch) -> Handles:
+    handles = Handles()
+    monkeypatch.setenv("AZURITE_BLOB_ENDPOINT", handles.endpoint)
+    return handles
 
 
 @pytest.fixture

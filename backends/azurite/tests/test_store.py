@@ -29,7 +29,8 @@ def frames(*bodies: bytes) -> bytes:
     tip, data = Tip(), b""
     for body in bodies:
         data += write_frame(tip, FrameKind.EFFECTS, body, bytes(16))
-        tip = read_frames(Tip(), data, "x", 0)[-1].tip
+        *_, last = read_frames(Tip(), data, "x", 0)
+        tip = last.tip
     return data
 
 
@@ -42,7 +43,7 @@ def test_no_byte_of_a_frame_can_be_flipped_unnoticed(at: int) -> None:
     data = bytearray(frames(b"one", b"two"))
     data[at] ^= 4
     with pytest.raises((StoreFormatError, StoreVersionError)):
-        read_frames(Tip(), bytes(data), "x", 0)
+        list(read_frames(Tip(), bytes(data), "x", 0))
 
 
 def test_a_frame_that_is_missing_or_doubled_is_noticed() -> None:
@@ -50,7 +51,7 @@ def test_a_frame_that_is_missing_or_doubled_is_noticed() -> None:
     data = frames(b"one", b"two")
     for wrong in (data[one:], data[:one] * 2, data[:-1]):
         with pytest.raises(StoreFormatError):
-            read_frames(Tip(), wrong, "x", 0)
+            list(read_frames(Tip(), wrong, "x", 0))
 
 
 async def test_of_many_appends_at_one_position_one_counts(handle: Any) -> None:
@@ -127,18 +128,6 @@ async def test_a_body_that_is_too_large_for_an_append_lies_beside_the_log(handle
     assert record.start == bytes(9 << 20)
 
 
-@pytest.mark.parametrize("damaged", [log_name(1), MANIFEST])
-async def test_a_flipped_byte_is_reported(handle: Any, damaged: str) -> None:
-    await (await handle()).apply([creation(1)])
-    blobs = await handle.blobs()
-    data = bytearray((await blobs.get(damaged)).data)
-    data[len(data) // 2] ^= 1
-    await blobs.delete(damaged)
-    await blobs.container.upload_blob(damaged, bytes(data), blob_type="AppendBlob" if damaged != MANIFEST else "BlockBlob")
-    with pytest.raises(StoreFormatError, match=r"(?s)damaged.*[Rr]estore"):
-        await handle()
-
-
 async def test_a_log_that_was_deleted_is_reported_and_not_made_again(handle: Any) -> None:
     backend = await handle()
     await backend.apply([creation(1)])
@@ -155,18 +144,6 @@ async def test_a_lost_hub_json_is_reported(handle: Any) -> None:
     await (await handle.blobs()).delete(MANIFEST)
     with pytest.raises(StoreFormatError, match="backup"):
         await handle()
-
-
-async def test_a_newer_hub_is_refused(handle: Any) -> None:
-    await handle()
-    await (await handle.blobs()).container.upload_blob(MANIFEST, b'{"format": 2}', overwrite=True)
-    with pytest.raises(StoreVersionError, match="upgrade"):
-        await handle()
-
-
-async def test_no_container(handle: Any) -> None:
-    with pytest.raises(StoreFormatError, match="create it"):
-        await handle(create=False)
 
 
 async def test_a_wrong_credential_is_reported_and_never_shown(handle: Any, caplog: pytest.LogCaptureFixture) -> None:
