@@ -79,7 +79,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         try:
             if isinstance(handles, Handles) and "proxy" in arguments:
                 await handles.start(arguments["proxy"])
-            await asyncio.wait_for(test(**arguments), 60)
+            await asyncio.wait_for(test(**arguments), None if pyfuncitem.get_closest_marker("crash") else 60)
         finally:
             if isinstance(handles, Handles):
                 await handles.close()
