@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -124,6 +125,26 @@ async def holds_in_the_background(ctx: OrchestrationContext, again: bool) -> Non
 
 
 @engine.orchestrator
+async def waits_in_vain(ctx: OrchestrationContext) -> str:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05), ctx.lock_entities(EntityId("account", "held")):
+            return "locked"
+    return "too late"
+
+
+@engine.orchestrator
+async def thinks_better_of_it(ctx: OrchestrationContext) -> None:
+    async def section() -> None:
+        async with ctx.lock_entities(EntityId("account", "unwanted")):
+            pass
+
+    task = asyncio.create_task(section())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@engine.orchestrator
 async def count(ctx: OrchestrationContext, key: str) -> int:
     return await ctx.entity(Account, key).call(Account.add, 1)
 
@@ -210,6 +231,29 @@ def test_the_end_of_a_section_unlocks(url, run, how):
             else:
                 assert await handle.result(20 * SECOND) == "returns"
             await locks_are_free(engine.client)
+
+    run(main)
+
+
+def test_a_timeout_while_waiting_for_a_lock_takes_the_request_back(url, run):
+    async def main():
+        async with engine.open(url):
+            client = engine.client
+            holder = await client.schedule_new_orchestration(hold, "waits")
+            await until(lambda: is_locked(client))
+            assert await (await client.schedule_new_orchestration(waits_in_vain)).result(20 * SECOND) == "too late"
+            await client.raise_event(holder.id, "go on")
+            assert await holder.result(20 * SECOND) == "waits"
+            assert await (await client.schedule_new_orchestration(hold, "returns")).result(20 * SECOND) == "returns"
+
+    run(main)
+
+
+def test_a_request_that_is_given_up_in_its_own_turn_reaches_nobody(url, run):
+    async def main():
+        async with engine.open(url):
+            await (await engine.client.schedule_new_orchestration(thinks_better_of_it)).result(20 * SECOND)
+            assert await entity_state(engine.client, "unwanted") is None
 
     run(main)
 

@@ -201,9 +201,10 @@ def _command(event: Any) -> tuple[str, int] | None:
 
 
 def _cancelled_at_once(events: Iterable[Any]) -> set[tuple[str, int]]:
-    """Commands that were issued and cancelled in this very turn; both stay in the history, neither reaches the store."""
+    """Commands that were issued and cancelled in this very turn; both stay in the history, neither reaches the store. Giving a lock back
+    issues nothing: its request may have been sent long ago."""
     cancelled: set[tuple[str, int]] = {(event.kind, event.id) for event in events if type(event) is ev.CommandCancelled}
-    return cancelled and cancelled & {(_KINDS[type(event)], event.id) for event in events if type(event) in _KINDS}
+    return cancelled and cancelled & {_command(event) for event in events if not isinstance(event, ev.CommandCancelled | ev.EntityUnlocked)}
 
 
 def _unknown_problem(names: tuple[str, ...]) -> str | None:
