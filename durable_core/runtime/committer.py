@@ -2,7 +2,7 @@
 
 While a batch is being made durable the next one accumulates, so batch size follows load and no timer is needed. Answers are given when their
 command is durable and decided, in the order of submission. A transient failure repeats the very same commands: each is recognisable to the
-store.
+store, except a ``Purge``. What is gone when its purge is repeated counts as purged by it, although somebody else may have been faster.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from durable_core.backend import Backend, Command, Outcome
+from durable_core.backend import Backend, Command, Outcome, OutcomeStatus, Purge
 from durable_core.errors import DurableError, EngineStateError, StoreError, StoreUnavailableError
 from durable_core.runtime.clock import Clock
 
@@ -19,6 +19,7 @@ _logger = logging.getLogger("durable_core.engine")
 _FIRST_RETRY_S = 0.02
 _LAST_RETRY_S = 2.0
 _CLIENT_PATIENCE_S = 10.0
+_PURGED = Outcome(OutcomeStatus.OK)
 
 Answer = Callable[[Outcome], None] | asyncio.Future[Outcome]
 Entry = tuple[Command, Answer]
@@ -26,7 +27,9 @@ Entry = tuple[Command, Answer]
 
 class Committer:
     """Commands of the worker (answered by a call) are retried until the store takes them. Those of clients (answered by a future) fail with
-    the store's error, a transient one after some seconds of trying."""
+    the store's error, a transient one after some seconds of trying.
+
+    ``repeated``, while answers are given: they are those to a later submission, an earlier one may have taken effect."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
         self._backend = backend
@@ -34,6 +37,7 @@ class Committer:
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._batch: list[Entry] = []
         self._closed = False
+        self.repeated = False
         self._task = asyncio.create_task(self._run(), name="durable-core committer")
 
     def submit(self, command: Command, answer: Answer) -> None:
@@ -91,12 +95,17 @@ class Committer:
                 waited += delay
                 delay = min(delay * 2, _LAST_RETRY_S)
                 continue
+            self.repeated = waited > 0
             for (command, answer), outcome in zip(batch, outcomes, strict=True):
                 try:
-                    _give(answer, outcome)
+                    _give(answer, _PURGED if self.repeated and _is_gone(command, outcome) else outcome)
                 except Exception:
                     _logger.exception("internal error while handling the outcome of %s", type(command).__name__)
             return
+
+
+def _is_gone(command: Command, outcome: Outcome) -> bool:
+    return isinstance(command, Purge) and outcome.status is OutcomeStatus.GONE
 
 
 def _give(answer: Answer, outcome: Outcome) -> None:
