@@ -64,7 +64,7 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
                 found.instances.add(instance)
             case Purge(instance):
                 found.instances.add(instance)
-                found.inbox_heads.add(instance)
+                found.inbox_heads.update(() if command.idle_version is None else (instance,))
                 found.details.add((instance, "obituaries"))
             case Grant(worker):
                 found.workers.add(worker)
