@@ -142,11 +142,10 @@ class TurnTranslator:
             self._lists["messages"].append(termination(event.target, f"{execution}>terminate{event.id}", self._live.instance))
 
     def _start_child(self, event: ev.SubOrchestrationStarted) -> None:
-        live, execution, child = self._live, uuid4().hex, event.instance_id
-        start = ev.ExecutionStarted(event.name, event.input, event.arity, parent=self._as_parent(event.id), tags=event.tags or {})
-
+        live, execution, child, parent = self._live, uuid4().hex, event.instance_id, self._as_parent(event.id)
+        start = ev.ExecutionStarted(event.name, event.input, event.arity, parent=parent, tags=event.tags or {})
         taken = f"the instance id {child!r} of the sub-orchestration is taken by an instance that is not an ended child of this parent; choose another instance_id"
-        bounce = _failed_child(f"{execution}>bounce", self._as_parent(event.id), child, "InstanceAlreadyExistsError", taken)
+        bounce = _failed_child(f"{execution}>bounce", parent, child, "InstanceAlreadyExistsError", taken)
         self._lists["creates"].append(
             store.CreateInstance(
                 child,
@@ -155,7 +154,7 @@ class TurnTranslator:
                 encode_event(start),
                 parent=store.ParentRef(live.instance, live.execution),
                 bounce=bounce,
-                obituaries=(removal_notice(self._as_parent(event.id), child, execution),),
+                obituaries=(removal_notice(parent, child, execution),),
             )
         )
 

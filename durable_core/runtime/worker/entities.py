@@ -60,7 +60,6 @@ class EntityRunner(Runner[LiveEntity]):
         return LiveEntity(*fence, claimed.name, bound=bound, snapshot=snapshot)
 
     def turn(self, live: LiveEntity) -> None:
-        live.busy = True
         live.in_flight = [live.queue.popleft() for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn))]
         self.background(self._serve(live))
 
@@ -136,7 +135,7 @@ class EntityOutbox:
         )
 
     def start(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], instance_id: str | None, /) -> str:
-        create, _ = start_request(self._registry, fn, args, kwargs, instance_id)
+        create = start_request(self._registry, self._registry.orchestrator(fn), fn, args, kwargs, instance_id)
         self.sent.append(create)
         return create.instance
 
