@@ -1,14 +1,19 @@
-# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI, nothing else.
+# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI; the tests also need
+# PostgreSQL's server programs, or DURABLE_TEST_POSTGRES=postgresql://…
 # .venv is made on the way and again when pyproject.toml or the interpreter has changed (tools/venv.py).
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest --hypothesis-profile=$(or $(HYPOTHESIS),ci)
 FOLDERS := conftest.py benchmarks tools tests $(wildcard backends/*/tests conformance_tests/tests examples)
-URL = $(if $(filter sqlite,$(BACKEND)),sqlite:///:temp:,$(BACKEND)://)
 BACKEND ?= sqlite
+# What --durable-backend calls each store; anything else is passed on as it is (a URL, or module:factory).
+URL_memory := memory://
+URL_sqlite := sqlite:///:temp:
+URL_postgres := durable_postgres.testing:PostgresHarness
+URL = $(or $(URL_$(BACKEND)),$(BACKEND))
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance crash crash-examples clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate crash crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -50,8 +55,15 @@ bench: venv ## the benchmarks, against the floor
 	$(PY) -m benchmarks latency 500
 	$(PY) -m benchmarks growth
 
-conformance: venv ## the full conformance suite (BACKEND=sqlite or memory)
-	$(PYTEST) --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full
+conformance: venv ## the full conformance suite and its certificate (BACKEND=sqlite, memory, postgres or module:factory)
+	$(PYTEST) --timeout=0 --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full --certificate certificate.json
+
+conformance-teeth: venv ## does the suite bite? It has to fail every deliberately broken store
+	$(PY) -m durable_conformance.teeth --long
+
+SEEDS ?= 1000
+simulate: venv ## the whole engine in simulated trouble, seed after seed (SEEDS=1000 FIRST=0)
+	$(PY) -m durable_core.testing.simulation --seeds $(SEEDS) --first $(or $(FIRST),0)
 
 crash: venv ## the long crash test: 300 kills
 	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0

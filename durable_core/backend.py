@@ -31,6 +31,9 @@ from msgspec import Struct
 
 from durable_core.errors import DurableError
 
+PROTOCOL_VERSION = 1
+"""Grows when a backend has to change."""
+
 MAX_ID_LENGTH = 512
 ENTITY_PREFIX = "@"
 """Instance ids that start with it are entities (``@name@key``); user-chosen ids may not."""
@@ -341,7 +344,8 @@ class ClaimedTask(Struct, frozen=True, gc=False):
 
 
 class Claim(Struct, frozen=True, gc=False):
-    """``next_due_us`` is the hub time at which something not claimable now may become so (None: nothing scheduled)."""
+    """``next_due_us`` is the hub time at which something not claimable now may become so, for any worker: maybe too early, never too late
+    (None: nothing scheduled)."""
 
     turns: tuple[ClaimedTurn, ...]
     tasks: tuple[ClaimedTask, ...]
@@ -441,12 +445,14 @@ class Capabilities(Struct, frozen=True, gc=False):
     max_payload_bytes: int = 256 << 20
     """The hard limit of one payload: a message, a task, all events of a turn. A larger one is ``REJECTED`` with ``PayloadTooLargeError``."""
     max_batch: int = 1_000
+    """The engine's batches are no larger. ``apply`` takes larger ones, too."""
     messages_per_claim: int = 1_000
     dedup_window_us: int = 3_600_000_000
 
 
 class Backend(Protocol):
-    """A handle on a store. All methods may be called concurrently from one event loop after ``open``.
+    """A handle on a store. All methods may be called concurrently from one event loop after ``open``, and raise ``EngineStateError``
+    before it and after ``close``. A closed handle may be opened again. A call that is cancelled may still take effect.
 
     A transient trouble is ``StoreUnavailableError`` and may be retried; any other ``StoreError`` needs a person. Wherever a reply is lost
     the caller submits the same commands again.
@@ -460,7 +466,7 @@ class Backend(Protocol):
         ``StoreFormatError``."""
 
     async def close(self) -> None:
-        """Release everything; idempotent. Leases stay (``AbandonWorker`` gives them back)."""
+        """Release everything, once the calls under way have ended; idempotent. Leases stay (``AbandonWorker`` gives them back)."""
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """Make every write of the batch durable, then return one outcome per command, in order. A batch that fails as a whole raises and
@@ -477,6 +483,9 @@ class Backend(Protocol):
         with ``hold_us``. A due control message overrides name, suspension, parking and back-off, not leases. A claim that is not the
         holder's own raises the epoch and counts an attempt. Instances whose attempt would be above 1 are suspects: one is returned only
         as the single turn of its claim. A worker that is unknown or given up gets nothing.
+
+        A repeated ``claim_id`` returns those of its items that are still out. It is known until the worker's next claim that leases
+        something; one that leased nothing is not remembered.
         """
         ...
 

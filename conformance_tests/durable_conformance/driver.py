@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from durable_conformance.harness import Harness
+from durable_conformance.properties import Property, proving
 from durable_core.backend import (
     Backend,
     Capabilities,
@@ -19,6 +20,7 @@ from durable_core.backend import (
     CompleteTask,
     CreateInstance,
     HistoryRange,
+    InstanceFilter,
     InstanceRecord,
     InstanceStatus,
     Message,
@@ -77,7 +79,8 @@ class Driver:
 
     async def apply(self, *commands: Command, on: Backend | None = None) -> list[Outcome]:
         outcomes = await (on or self.backend).apply(commands)
-        assert len(outcomes) == len(commands), "one outcome per command"
+        with proving(Property.BATCHING, evidence=False):
+            assert len(outcomes) == len(commands), "one outcome per command"
         return outcomes
 
     async def one(self, command: Command, on: Backend | None = None) -> Outcome:
@@ -144,8 +147,9 @@ class Driver:
         claim = await (on or self.backend).claim(
             worker, claim_id=claim_id or self.fresh("claim"), turns=turns, tasks=tasks, selectors=selectors
         )
-        assert len(claim.turns) <= turns, "no more turns than asked for"
-        assert len(claim.tasks) <= tasks, "no more tasks than asked for"
+        with proving(Property.LEASE, evidence=False):
+            assert len(claim.turns) <= turns, "no more turns than asked for"
+            assert len(claim.tasks) <= tasks, "no more tasks than asked for"
         return claim
 
     async def claimed(self, instance: str = "i", worker: str = "w", *, on: Backend | None = None) -> ClaimedTurn:
@@ -188,10 +192,48 @@ class Driver:
         number = 0
         while at is not None:
             (page,) = await self.backend.read_history([HistoryRange(instance, execution, at)])
-            for row in page.rows:
-                assert row.first == number, f"history of {instance!r} has a hole before event {row.first}"
-                number += row.count
-                payloads.append(row.payload)
-            assert page.next in (None, number), "the next page starts after the last row"
+            with proving(Property.HISTORY, evidence=False):
+                for row in page.rows:
+                    assert row.first == number, f"history of {instance!r} has a hole before event {row.first}"
+                    number += row.count
+                    payloads.append(row.payload)
+                assert page.next in (None, number), "the next page starts after the last row"
             at = page.next
         return payloads
+
+    async def everything(self) -> list[InstanceRecord]:
+        """All records, entities last; the history of each is dense."""
+        records = [record for entities in (False, True) for record in await self._records(InstanceFilter(entities=entities))]
+        for record in records:
+            with proving(Property.ATOMICITY, evidence=False):
+                rows = await self.history(record.instance, record.execution)
+                assert bool(rows) == (record.history_length > 0), f"the record of {record.instance!r} and its history disagree"
+        return records
+
+    async def _records(self, condition: InstanceFilter) -> list[InstanceRecord]:
+        records: list[InstanceRecord] = []
+        cursor: str | None = None
+        while True:
+            page = await self.backend.query_instances(condition, limit=200, cursor=cursor)
+            records += page.records
+            cursor = page.cursor
+            if cursor is None:
+                return records
+
+    async def dump(self) -> tuple[list[InstanceRecord], dict[str, list[bytes]]]:
+        """All that can be seen without changing anything."""
+        records = await self.everything()
+        return records, {record.instance: await self.history(record.instance) for record in records}
+
+    async def rest(self, worker: str = "rest") -> Claim:
+        """All that is left to do at this moment, handed to a new worker in one claim a turn of a suspect."""
+        await self.register(worker)
+        claim = await self.claim(worker, turns=10_000, tasks=10_000)
+        turns, tasks = list(claim.turns), list(claim.tasks)
+        while claim.turns:
+            claim = await self.claim(worker, turns=10_000, tasks=10_000)
+            with proving(Property.LEASE, evidence=False):
+                assert not {turn.instance for turn in claim.turns} & {turn.instance for turn in turns}, "handed out again"
+            turns += claim.turns
+            tasks += claim.tasks
+        return replace(claim, turns=tuple(turns), tasks=tuple(tasks))

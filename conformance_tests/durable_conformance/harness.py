@@ -4,6 +4,10 @@
     sqlite = "durable_sqlite.testing:SqliteHarness"      # URL scheme = called with the URL
 
 or ``--durable-backend module:factory`` (called without arguments). Nothing needs to be imported from here: the shape is enough.
+
+A harness may have two more attributes. ``version``: a text for the certificate (without it: the version of the distribution that the
+harness comes from). ``exemptions``: name of a test → why the store fails it for now; such a test is run all the same, and if it passes
+that is a failure, so that no exemption outlives its reason.
 """
 
 from __future__ import annotations
@@ -11,21 +15,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Any, Protocol
 
 from durable_core.backend import Backend, Capabilities
 
-__all__ = ["FEATURES", "Harness", "factory_for"]
+__all__ = ["FEATURES", "Attachable", "Corruptible", "Cuttable", "Harness", "attach_to", "declared_by", "factory_for"]
 
 FEATURES = {
-    "many_handles": "`open` may be called again while other handles are open",
+    "many_handles": "`open` may be called again while other handles are open, also in the event loop of another thread",
     "frozen_clock": "the hub's clock stands still but for `advance_clock`",
+    "attach": "other processes can open the store (`Attachable`); one that is not `multi_process` has to refuse them",
+    "cut_connection": "the connections of a handle can be broken (`Cuttable`)",
+    "corrupt": "the store can be damaged (`Corruptible`)",
+    "server_clock": "the clock of the process that uses the store decides nothing",
 }
 """What a harness may declare beside the store's capabilities. Each lets more of the suite run."""
 
+_CAPABILITIES = ("multi_process", "proves_death")
+
 
 class Harness(Protocol):
-    """One store of its own, empty at first. Its methods run in the event loop of the test that uses it."""
+    """One store of its own, empty at first. Its methods run in the event loop of the test that uses it; a handle is used and killed in
+    the loop that opened it."""
 
     features: frozenset[str]
     """Of ``FEATURES``."""
@@ -50,19 +61,71 @@ class Harness(Protocol):
         ...
 
 
+class Attachable(Harness, Protocol):
+    """With ``attach``."""
+
+    @property
+    def location(self) -> str:
+        """The store, for ``attach`` in another process."""
+        ...
+
+    @classmethod
+    def attach(cls, location: str) -> Harness:
+        """A harness on a store that another harness made and will remove: ``open`` creates nothing, ``destroy`` closes handles only, and
+        the clock is the real one."""
+        ...
+
+
+class Cuttable(Harness, Protocol):
+    """With ``cut_connection``."""
+
+    async def cut_connection(self, handle: Backend) -> None:
+        """Break every connection of the handle to the store, as a network does: what is under way does not learn how it ended."""
+        ...
+
+
+class Corruptible(Harness, Protocol):
+    """With ``corrupt``."""
+
+    async def corrupt(self) -> None:
+        """Damage the store, no handle being open, so that whoever opens it can tell."""
+        ...
+
+
+def declared_by(harness: Harness) -> frozenset[str]:
+    """The names that ``requires`` and ``refuses`` may use: features, capabilities, and ``durable`` if anything survives the process."""
+    capabilities = harness.capabilities
+    names = {name for name in _CAPABILITIES if getattr(capabilities, name)}
+    return frozenset(harness.features | names | ({"durable"} if capabilities.durability != "none" else set()))
+
+
 def factory_for(spec: str) -> Callable[[], Harness]:
     """What ``--durable-backend`` names. Raises ``LookupError`` or ``ImportError`` with a message for whoever typed it."""
+    make = _maker_for(spec)
+    return (lambda: make(spec)) if _is_url(spec) else (lambda: make())
+
+
+def attach_to(spec: str, location: str) -> Harness:
+    """In another process: a harness on the store at ``location``, which one of ``factory_for(spec)`` made."""
+    harness: Harness = _maker_for(spec).attach(location)
+    return harness
+
+
+def _is_url(spec: str) -> bool:
+    return spec.partition(":")[2].startswith("//")
+
+
+def _maker_for(spec: str) -> Any:
     scheme, colon, rest = spec.partition(":")
     if not colon:
         raise LookupError(f"{spec!r} is neither a store URL nor module:factory")
-    if rest.startswith("//"):
+    if _is_url(spec):
         found = [entry for entry in entry_points(group="durable_core.harnesses") if entry.name == scheme]
         if not found:
             known = ", ".join(sorted(entry.name for entry in entry_points(group="durable_core.harnesses"))) or "none"
             raise LookupError(f"no harness is installed for {scheme}:// URLs (installed: {known}); name one as module:factory")
-        make = found[0].load()
-        return lambda: make(spec)
+        return found[0].load()
     factory = getattr(import_module(scheme), rest, None)
     if factory is None:
         raise LookupError(f"module {scheme} has no {rest}")
-    return lambda: factory()
+    return factory

@@ -10,26 +10,33 @@ forgotten, so that each may commit at any later time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from durable_conformance.harness import Harness
+from durable_conformance.properties import Property, proving
 from durable_conformance.recipes import BATCHES, IDS, MESSAGES, TURNS, Known, Recipe, build, plain_turns
 from durable_core.backend import (
     AbandonWorker,
     Backend,
     Claim,
+    ClaimedTurn,
     Command,
+    CommitTurn,
     CreateInstance,
     HistoryRange,
     InstanceFilter,
     InstanceRecord,
     InstanceStatus,
     Outcome,
+    OutcomeStatus,
+    Purge,
+    Release,
     Selectors,
+    SendMessage,
 )
 from durable_core.hub import Beat, Grant, State, decide, eligible_tasks, eligible_turns, query, read_history, record_of
 
@@ -139,10 +146,8 @@ class HubMachine(RuleBasedStateMachine):
         if not claim.turns and turns:
             self._check_next_due(claim, name, selectors)
         again = self.run(self.handles[handle].claim(name, **call))
-        if claim.turns or claim.tasks:
+        with proving(Property.RETRY):
             assert (again.turns, again.tasks) == (claim.turns, claim.tasks), "a repeated claim returns the same items"
-        else:
-            assert (again.turns, again.tasks) == ((), ())
 
     @rule(worker=st.integers(0, 5), ttl_us=st.sampled_from([1_000_000, 3_600_000_000]))
     def heartbeat(self, worker: int, ttl_us: int) -> None:
@@ -180,7 +185,8 @@ class HubMachine(RuleBasedStateMachine):
             cursor = page.cursor
             if cursor is None:
                 break
-        assert found == list(query(self.model, condition, limit=1_000).records)
+        with proving(Property.QUERY):
+            assert found == list(query(self.model, condition, limit=1_000).records)
 
     # ── what must hold after each step ───────────────────────────────────────────────────────────────────────
 
@@ -189,9 +195,11 @@ class HubMachine(RuleBasedStateMachine):
         if not self.handles:
             return
         records = self.run(self.handles[-1].get_instances(IDS))
-        assert records == [record_of(self.model, id) for id in IDS]
+        with proving(Property.ATOMICITY):
+            assert records == [record_of(self.model, id) for id in IDS]
         ranges = [HistoryRange(id) for id in IDS]
-        assert self.run(self.handles[0].read_history(ranges)) == [read_history(self.model, range) for range in ranges]
+        with proving(Property.HISTORY):
+            assert self.run(self.handles[0].read_history(ranges)) == [read_history(self.model, range) for range in ranges]
 
     # ── parts of the steps ───────────────────────────────────────────────────────────────────────────────────
 
@@ -203,10 +211,12 @@ class HubMachine(RuleBasedStateMachine):
         outcomes = self.run(self.handles[handle % len(self.handles)].apply(commands))
         assert len(outcomes) == len(commands)
         for command, outcome in zip(commands, outcomes, strict=True):
+            self._follow_epochs(() if outcome.turn is None else (outcome.turn,))
             expected, effects = decide(self.model, command, self.now_us)
             for effect in effects:
                 effect.absorb(self.model)
-            assert _comparable(outcome) == _comparable(expected), command
+            with proving(_about(command, expected)):
+                assert _comparable(outcome) == _comparable(expected), command
             if outcome.turn is not None:
                 assert getattr(command, "worker", None) is not None
                 self.known.leases.append((command.worker, outcome.turn))  # type: ignore[union-attr, arg-type] # a CreateInstance
@@ -220,8 +230,9 @@ class HubMachine(RuleBasedStateMachine):
         expected, effects = decide(self.model, Beat(name, ttl_us), self.now_us)
         for effect in effects:
             effect.absorb(self.model)
-        assert (heartbeat.now_us, heartbeat.alive) == (expected.now_us, expected.alive)
-        assert sorted(heartbeat.cancelled) == sorted(expected.cancelled)
+        with proving(Property.LEASE):
+            assert (heartbeat.now_us, heartbeat.alive) == (expected.now_us, expected.alive)
+            assert sorted(heartbeat.cancelled) == sorted(expected.cancelled)
         if not heartbeat.alive:
             self.workers[worker] = (self.known.fresh("worker"), handle)
             self._heartbeat(worker, 3_600_000_000)
@@ -236,15 +247,30 @@ class HubMachine(RuleBasedStateMachine):
     def _check_choice(self, claim: Claim, worker: str, selectors: Selectors, turns: list[str], tasks: list[str]) -> None:
         ids = [turn.instance for turn in claim.turns]
         for id in ids:
-            assert eligible_turns(self.model, worker, selectors, self.now_us, [id]) == [id], f"{id!r} is not eligible"
-        assert bool(ids) == bool(turns), f"eligible are {turns}, handed out were {ids}"
-        assert len({task.id for task in claim.tasks}) == len(tasks), f"{tasks} are open"
+            row = self.model.instances.get(id)
+            with proving(Property.LEASE if row is None or row.claimed or row.holder is not None else Property.TIMERS):
+                assert eligible_turns(self.model, worker, selectors, self.now_us, [id]) == [id], f"{id!r} is not eligible"
+        with proving(Property.PROGRESS):
+            assert bool(ids) == bool(turns), f"eligible are {turns}, handed out were {ids}"
+            assert len({task.id for task in claim.tasks}) == len(tasks), f"{tasks} are open"
+
+    def _follow_epochs(self, turns: Iterable[ClaimedTurn]) -> None:
+        """A store's epochs grow, but not by ones (a sequence has gaps): the model goes on from where the store does."""
+        self.model.epoch = max(self.model.epoch, min((turn.epoch for turn in turns if turn.epoch > self.model.epoch), default=0) - 1)
 
     def _compare_claim(self, claim: Claim, grant: Grant) -> None:
+        self._follow_epochs(claim.turns)
         expected, effects = decide(self.model, grant, self.now_us)
         for effect in effects:
             effect.absorb(self.model)
-        assert (claim.turns, claim.tasks, claim.now_us) == (expected.turns, expected.tasks, max(self.now_us, expected.now_us))
+        with proving(Property.ATTEMPTS):
+            assert [turn.attempt for turn in claim.turns] == [turn.attempt for turn in expected.turns]
+            assert [task.attempt for task in claim.tasks] == [task.attempt for task in expected.tasks]
+        with proving(Property.FENCE):
+            fences = [[(turn.execution, turn.epoch, turn.version) for turn in each.turns] for each in (claim, expected)]
+            assert fences[0] == fences[1]
+        with proving(Property.CONSERVATION):
+            assert (claim.turns, claim.tasks, claim.now_us) == (expected.turns, expected.tasks, max(self.now_us, expected.now_us))
 
     def _check_next_due(self, claim: Claim, worker: str, selectors: Selectors) -> None:
         """It may be too early, never too late: try every moment at which a clock may matter."""
@@ -255,8 +281,28 @@ class HubMachine(RuleBasedStateMachine):
         later = sorted(time_us for time_us in times if time_us > claim.now_us)
         first = next((time_us for time_us in later if eligible_turns(self.model, worker, selectors, time_us)), None)
         if first is not None:
-            assert claim.next_due_us is not None, f"something is due at {first}"
-            assert claim.now_us < claim.next_due_us <= first, f"something is due at {first}, and nobody looks before {claim.next_due_us}"
+            with proving(Property.DEAF):
+                self._check_in_time(claim, first)
+
+    @staticmethod
+    def _check_in_time(claim: Claim, first: int) -> None:
+        assert claim.next_due_us is not None, f"something is due at {first}"
+        assert claim.now_us < claim.next_due_us <= first, f"something is due at {first}, and nobody looks before {claim.next_due_us}"
+
+
+def _about(command: Command, expected: Outcome) -> Property:
+    """What it is a breach of if the store's answer is another one."""
+    if expected.status is OutcomeStatus.ALREADY_APPLIED:
+        return Property.RETRY
+    match command:
+        case CommitTurn() | Release():
+            return Property.CONSERVATION if expected.messages else Property.FENCE
+        case SendMessage():
+            return Property.RETRY if expected.status is OutcomeStatus.OK else Property.CONSERVATION
+        case Purge():
+            return Property.PURGE
+        case _:
+            return Property.CONSERVATION
 
 
 def _comparable(outcome: Outcome) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from itertools import count
 from durable_core.backend import Backend, Capabilities
 from durable_core.testing.memory import MemoryBackend
 
-__all__ = ["MemoryHarness"]
+__all__ = ["AttachedMemoryHarness", "MemoryHarness"]
 
 _numbers = count(1)
 _START_US = 1_700_000_000_000_000
@@ -16,7 +16,8 @@ _START_US = 1_700_000_000_000_000
 class MemoryHarness:
     """A store of its own in this process, whose clock stands still."""
 
-    features = frozenset({"many_handles", "frozen_clock"})
+    features = frozenset({"many_handles", "frozen_clock", "attach"})
+    version = "a dictionary"
     kind: type[MemoryBackend] = MemoryBackend
 
     def __init__(self, url: str = "memory://") -> None:
@@ -27,6 +28,14 @@ class MemoryHarness:
     @property
     def capabilities(self) -> Capabilities:
         return self._new().capabilities
+
+    @property
+    def location(self) -> str:
+        return self._name
+
+    @classmethod
+    def attach(cls, location: str) -> AttachedMemoryHarness:
+        return AttachedMemoryHarness(location)
 
     async def open(self) -> Backend:
         handle = self._new()
@@ -46,3 +55,19 @@ class MemoryHarness:
 
     def _new(self) -> MemoryBackend:
         return self.kind(self._name, clock_us=lambda: self._now_us)
+
+
+class AttachedMemoryHarness(MemoryHarness):
+    """On the store of another harness, which other processes do not have."""
+
+    features = frozenset({"many_handles"})
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    async def open(self) -> Backend:
+        handle = self.kind(self._name)
+        await handle.open(create=False)
+        self._handles.append(handle)
+        return handle

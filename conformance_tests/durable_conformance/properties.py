@@ -1,12 +1,19 @@
-"""What the suite tests, each property under the number and name that a failing test shows."""
+"""What the suite tests, each property under the number and name that a failing test shows.
+
+The name comes from the failing assertion: a test ``proves`` one property, and where some of its assertions are about another one
+they stand in a ``with proving(...)`` of their own. The innermost block that a failure leaves is what it breaks.
+"""
 
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-__all__ = ["Property", "proves", "requires"]
+__all__ = ["Property", "broken_by", "entered", "proves", "proving", "refuses", "requires"]
 
 
 class Property(enum.Enum):
@@ -34,11 +41,48 @@ class Property(enum.Enum):
         self.text = text
 
 
-def proves(*properties: Property) -> pytest.MarkDecorator:
-    """Which properties a test is evidence for."""
-    return pytest.mark.durable_property(*properties)
+entered: set[Property] = set()
+"""What the running test has been about so far; whoever runs tests empties it."""
+
+_NOTE = re.compile(r"property \d+, ([A-Z]+): ")
+
+
+@contextmanager
+def proving(property: Property, *, evidence: bool = True) -> Iterator[None]:
+    """A failure inside is a breach of this property, unless it is already one of another. Without ``evidence`` a success says little:
+    what is checked on the way to something else."""
+    if evidence:
+        entered.add(property)
+    try:
+        yield
+    except BaseException as error:
+        if broken_by(error) is None and not isinstance(error, KeyboardInterrupt):
+            error.add_note(f"property {property.number}, {property.name}: {property.text}")
+        raise
+
+
+def broken_by(error: BaseException | None) -> Property | None:
+    """Which property a failure is a breach of. A timeout says what the cancelled code was about, a group what its first member was."""
+    if error is None:
+        return None
+    for note in getattr(error, "__notes__", ()):
+        found = _NOTE.match(note)
+        if found is not None:
+            return Property[found[1]]
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__,)
+    return next(filter(None, map(broken_by, members)), None)
+
+
+def proves(property: Property) -> pytest.MarkDecorator:
+    """What a test is evidence for, where its assertions do not say otherwise."""
+    return pytest.mark.durable_property(property)
 
 
 def requires(*names: str) -> pytest.MarkDecorator:
     """Capabilities of the store, or features of its harness, without which a test makes no sense."""
     return pytest.mark.durable_requires(*names)
+
+
+def refuses(name: str) -> pytest.MarkDecorator:
+    """The test is for stores that do *not* declare this capability: what they do not promise, they must not half do."""
+    return pytest.mark.durable_refuses(name)

@@ -72,7 +72,7 @@ _sends = _recipe(
 _commits = _recipe(
     "commit",
     lease=_recent,
-    stale=st.sampled_from([False, False, False, False, False, True]),
+    stale=st.sampled_from([False, False, False, True]),
     count=st.sampled_from([0, 1, 1, 3]),
     consumes=st.sampled_from(["all", "all", "first", "none"]),
     settles=st.lists(_recent, max_size=2, unique=True),

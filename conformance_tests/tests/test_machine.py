@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from durable_conformance import broken
+from durable_conformance.broken import memory as broken
 from durable_conformance.machine import HubMachine
 from durable_conformance.memory import MemoryHarness
 from durable_core.hub import decide
 
 GENERATE = settings(
     phases=[Phase.generate],  # no shrinking: that something is found is all that is asked
-    max_examples=100,
+    max_examples=300,
     stateful_step_count=40,
     deadline=None,
     database=None,

@@ -139,7 +139,7 @@ class Remember(Effect, frozen=True):
 
 
 class Forget(Effect, frozen=True):
-    """All remembered ids whose time is over (``until_us`` <= ``now_us``)."""
+    """All remembered ids whose time is over (``until_us`` <= ``now_us``). A partial state holds its ids in the order in which they expire."""
 
     now_us: int
 

@@ -25,8 +25,9 @@ class Needs(Struct):
     * ``workers``: only a ``Grant`` and a ``Beat`` read (and put) what their worker claimed last. ``all_workers``: every worker.
     * ``cancelled_tasks_of``: the cancelled tasks that these workers lease.
 
-    Effects on rows that were not loaded are the store's business: ``DropInbox``, ``DropTasks``, ``DropHistory``, ``Forget`` and
-    ``DropWorker`` reach rows that nobody named.
+    Effects on rows that were not loaded are the store's business. ``DropInbox``, ``DropTasks``, ``DropHistory``, ``DropInstance`` (details),
+    ``Forget`` and ``DropWorker`` reach rows that nobody named; so may ``DropMessage`` (a cancelled timer), and what is put may replace such
+    a row.
     """
 
     instances: set[str] = set()
@@ -108,6 +109,4 @@ def _create(found: Needs, command: CreateInstance, page: int) -> None:
         found.inboxes[command.instance] += page
     if command.reuse == "terminate_and_replace":
         found.details.add((command.instance, "obituaries"))
-    if command.bounce is not None:
-        found.instances.add(command.bounce.target)
-    found.instances.update(message.target for message in command.obituaries)
+    found.instances.update(message.target for message in (command.bounce, *command.obituaries) if message is not None)

@@ -3,7 +3,7 @@
 engine.py          DurableEngine: definitions, opening and closing
 client/            what a client starts, sends and asks
 worker/            claims, turns, activities
-requests.py        what clients and entities ask of others
+requests.py        what clients and entities ask of others;  fresh.py: new ids;  threads.py: where synchronous code runs
 session.py         what exists while an engine is open, shared by both
 committer.py       group commit;  reads.py: reading in pages;  waiters.py: who waits for which instance
 clock.py, options.py, signals.py, stores.py

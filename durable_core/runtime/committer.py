@@ -19,7 +19,6 @@ _logger = logging.getLogger("durable_core.engine")
 _FIRST_RETRY_S = 0.02
 _LAST_RETRY_S = 2.0
 _CLIENT_PATIENCE_S = 10.0
-_PURGED = Outcome(OutcomeStatus.OK)
 
 Answer = Callable[[Outcome], None] | asyncio.Future[Outcome]
 Entry = tuple[Command, Answer]
@@ -97,15 +96,13 @@ class Committer:
                 continue
             self.repeated = waited > 0
             for (command, answer), outcome in zip(batch, outcomes, strict=True):
+                if self.repeated and isinstance(command, Purge) and outcome.status is OutcomeStatus.GONE:
+                    outcome = Outcome(OutcomeStatus.ALREADY_APPLIED)  # by the submission whose reply was lost
                 try:
-                    _give(answer, _PURGED if self.repeated and _is_gone(command, outcome) else outcome)
+                    _give(answer, outcome)
                 except Exception:
                     _logger.exception("internal error while handling the outcome of %s", type(command).__name__)
             return
-
-
-def _is_gone(command: Command, outcome: Outcome) -> bool:
-    return isinstance(command, Purge) and outcome.status is OutcomeStatus.GONE
 
 
 def _give(answer: Answer, outcome: Outcome) -> None:

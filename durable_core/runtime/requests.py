@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 from durable_core import events as ev
 from durable_core.backend import CreateInstance
@@ -13,6 +12,7 @@ from durable_core.definitions.entity import EntityId
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import Callee, Registry
 from durable_core.ids import check_instance_id
+from durable_core.runtime.fresh import fresh_id
 
 
 def start_request(
@@ -31,8 +31,8 @@ def start_request(
     registry.check_size(text, f"the input of orchestrator {callee.name!r}")
     if instance_id is None:
         instance_id = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
-    instance_id = uuid4().hex if instance_id is None else check_instance_id(instance_id)
-    start, execution = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {})), uuid4().hex
+    instance_id = fresh_id() if instance_id is None else check_instance_id(instance_id)
+    start, execution = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {})), fresh_id()
     return CreateInstance(instance_id, execution, callee.name, start, execution, **more)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from durable_core.backend import Backend, ClaimedTurn
@@ -12,6 +13,7 @@ from durable_core.runtime.clock import Clock
 from durable_core.runtime.committer import Committer
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.reads import Reader
+from durable_core.runtime.threads import DaemonThreads
 from durable_core.runtime.waiters import Waiters
 
 
@@ -30,7 +32,10 @@ class LocalWorker(Protocol):
 
 
 class Session:
-    """``worker`` None: this process only submits and asks. ``draining``: nothing new is begun any more."""
+    """``worker`` None: this process only submits and asks. ``draining``: nothing new is begun any more. ``new_threads`` makes what runs
+    synchronous code."""
+
+    new_threads: Callable[[int, str], DaemonThreads] = DaemonThreads
 
     def __init__(self, backend: Backend, registry: Registry, options: WorkerOptions, clock: Clock) -> None:
         self.backend = backend

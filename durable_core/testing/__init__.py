@@ -3,6 +3,7 @@
 environment.py     engine.testing(): the engine with fakes (fakes.py) and virtual time (clock.py); dead_ends.py, when time is at its end
 histories.py       exported histories, held against today's code
 memory.py          the store in memory
+simulation/        the whole engine with several workers, from a seed, with all that can go wrong
 """
 
 from __future__ import annotations

@@ -46,13 +46,13 @@ def _system_clock_us() -> int:
 class _Hints:
     """What one ``wakeups()`` call yields, coalesced: however many were missed, one is told."""
 
-    def __init__(self, listeners: set[_Hints]) -> None:
+    def __init__(self, listeners: dict[_Hints, None]) -> None:
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._ended = False
         self._closed = False
-        listeners.add(self)
+        listeners[self] = None
 
     def tell(self, *, ended: bool) -> None:
         self._ended |= ended
@@ -61,7 +61,7 @@ class _Hints:
 
     def close(self) -> None:
         self._closed = True
-        self._listeners.discard(self)
+        self._listeners.pop(self, None)
         self.tell(ended=False)
 
     def __aiter__(self) -> AsyncIterator[Wakeup]:
@@ -86,7 +86,7 @@ class _Store:
     state: State = field(factory=State)
     now_us: int = 0
     unstarted: set[str] = field(factory=set)
-    listeners: set[_Hints] = field(factory=set)
+    listeners: dict[_Hints, None] = field(factory=dict)  # in a fixed order, so that a simulation can be repeated
     lock: threading.Lock = field(factory=threading.Lock)
 
     def absorb(self, effects: Sequence[fx.Effect]) -> None:

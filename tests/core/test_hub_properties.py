@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from itertools import chain
 from random import Random
 from typing import Any
 
@@ -26,11 +25,9 @@ from durable_core.backend import (
     Capabilities,
     Claim,
     ClaimedTurn,
-    Command,
     CommitTurn,
     CompleteTask,
     CreateInstance,
-    Heartbeat,
     InstanceStatus,
     Message,
     NewTask,
@@ -47,7 +44,6 @@ from durable_core.backend import (
 from durable_core.hub import (
     Beat,
     Grant,
-    InstanceRow,
     MessageRow,
     Needs,
     State,
@@ -59,9 +55,8 @@ from durable_core.hub import (
     next_due,
 )
 from durable_core.hub.effects import Effect
-from durable_core.hub.rows import decode_messages
+from durable_core.testing.simulation.invariants import OK, Invariants, order
 
-OK = OutcomeStatus.OK
 SECOND = 1_000_000
 WINDOW_US = 20 * SECOND
 PAGE = 2
@@ -94,10 +89,6 @@ def load(part: State, full: State, wanted: Needs, now_us: int) -> None:
 def keep(part: State, rows: Sequence[MessageRow]) -> None:
     for row in rows:
         part.inbox.setdefault(row.message.target, {})[row.message.id] = row
-
-
-def order(row: MessageRow) -> tuple[int, int]:
-    return row.visible_us, row.position
 
 
 def partial(full: State, commands: Sequence[Any], now_us: int) -> State:
@@ -196,11 +187,7 @@ class Trace(RuleBasedStateMachine):
         self.now = 1_000 * SECOND
         self.count = 0
         self.leases: list[tuple[str, ClaimedTurn]] = []
-        self.done: list[tuple[Command, int]] = []
-        self.attempts: dict[str, int] = {}
-        self.leased: dict[int, tuple[str, str]] = {}
-        self.arrived: dict[str, int] = {}
-        self.gone: set[str] = set()
+        self.checks = Invariants(self.state)
         for worker in WORKERS[:2]:
             self.run(Beat(worker, 60 * SECOND))
 
@@ -223,7 +210,7 @@ class Trace(RuleBasedStateMachine):
         id, row = lease.instance, self.state.instances.get(lease.instance)
         if turn.current and row is not None:
             lease = replace(lease, execution=row.execution, epoch=row.epoch, version=row.version)
-            worker = self.leased[row.epoch][1] if row.epoch else worker
+            worker = self.checks.leased[row.epoch][1] if row.epoch else worker
         inbox, tasks = (
             list(self.state.inbox.get(id, {}).values()),
             sorted(row.id for row in self.state.tasks.values() if row.instance == id),
@@ -394,9 +381,9 @@ class Trace(RuleBasedStateMachine):
     @step
     def again(self, number: int) -> None:
         """Property 7, later: a command that was carried out is a no-op within the window, whatever happened since."""
-        if not self.done:
+        if not self.checks.done:
             return
-        command, first_us = self.done[-1 - number % len(self.done)]
+        command, first_us = self.checks.done[-1 - number % len(self.checks.done)]
         if max(self.now, self.state.now_us) < first_us + WINDOW_US:
             outcome, effects = decide(self.state, command, self.now)
             assert not effects
@@ -412,230 +399,10 @@ class Trace(RuleBasedStateMachine):
         assert comparable(*decide(part, command, self.now)) == comparable(answer, effects), "needs names too little"
         for effect in effects:
             effect.absorb(self.state)
-        self.note(before, command, answer)
-        self.check_refusals(command, answer, effects)
-        self.check_fence(before, command, answer)
-        self.check_rows(before, command, answer)
-        self.check_tasks(before, command, answer)
-        self.check_history(before)
-        self.check_messages(before, command, answer)
-        self.check_leases(before, command, answer)
-        self.check_handed(answer)
-        self.check_purged(command, answer)
+        self.checks.check(before, command, answer, effects, self.now)
         self.check_progress()
         self.check_repetition(command, answer)
         return answer
-
-    def note(self, before: State, command: Any, answer: Any) -> None:
-        match command, answer:
-            case ((CreateInstance() | SendMessage() | CommitTurn() | CompleteTask()), Outcome(status=OutcomeStatus.OK)):
-                self.done.append((command, self.state.now_us))
-        self.note_attempts(before, command, answer)
-        for message in self.sent_by(command, before):
-            if message.id in self.state.inbox.get(message.target, {}) and message.id not in before.inbox.get(message.target, {}):
-                assert message.id not in self.gone, "a message came back"
-                self.arrived.setdefault(message.id, len(self.arrived))
-
-    def note_attempts(self, before: State, command: Any, answer: Any) -> None:
-        """Property 13: counted by the book, command by command."""
-        for id in [id for id in self.attempts if id not in self.state.instances]:
-            del self.attempts[id]
-        for id, row in self.state.instances.items():
-            old = before.instances.get(id)
-            if old is None or is_replaced(old, row):
-                self.attempts[id] = 0
-        match command, answer:
-            case CreateInstance(), Outcome(status=OutcomeStatus.OK, turn=ClaimedTurn()):
-                self.attempts[command.instance] = 1
-            case CommitTurn(), Outcome(status=OutcomeStatus.OK):
-                self.attempts[command.instance] = 0
-            case Release(uncount=True), Outcome(status=OutcomeStatus.OK):
-                self.attempts[command.instance] = max(0, self.attempts[command.instance] - 1)
-            case Grant(), Claim(turns):
-                for turn in turns:
-                    old = before.instances[turn.instance]
-                    own = old.holder == command.worker and not old.claimed and old.hold_until_us > answer.now_us
-                    self.attempts[turn.instance] += not own
-                    assert turn.attempt == self.attempts[turn.instance]
-        assert {id: row.attempt for id, row in self.state.instances.items()} == self.attempts
-
-    def sent_by(self, command: Any, before: State) -> list[Message]:
-        dead = [data for (id, kind), data in before.details.items() if kind == "obituaries"]
-        obituaries = list(chain.from_iterable(map(decode_messages, dead)))
-        match command:
-            case SendMessage(message) | CompleteTask(_, message):
-                return [message]
-            case CommitTurn():
-                bounces = [child.bounce for child in command.creates if child.bounce is not None]
-                return [*bounces, *command.messages, *command.timers]
-            case CreateInstance() | Purge():
-                return obituaries
-        return []
-
-    def check_refusals(self, command: Any, answer: Any, effects: list[Effect]) -> None:
-        """Property 1, and every other refusal: nothing is written."""
-        if isinstance(answer, Outcome) and answer.status is not OK:
-            was_cancelled = isinstance(command, CompleteTask) and answer.status is OutcomeStatus.GONE
-            assert not effects or was_cancelled
-        if isinstance(answer, Heartbeat) and not answer.alive:
-            assert not effects
-
-    def check_fence(self, before: State, command: Any, answer: Any) -> None:
-        """Property 1: accepted iff the fence is current and what is settled is there."""
-        if not isinstance(command, CommitTurn):
-            return
-        row = before.instances.get(command.instance)
-        if row is None:
-            assert answer.status is OutcomeStatus.GONE
-            return
-        settled = all(
-            (id in before.tasks and not before.tasks[id].cancelled and before.tasks[id].execution == command.execution)
-            or id in before.inbox.get(command.instance, {})
-            for id in command.settles
-        )
-        current = (row.execution, row.epoch, row.version) == (command.execution, command.epoch, command.version)
-        valid = current and row.status not in ENDED and settled
-        assert answer.status is (OK if valid else OutcomeStatus.FENCED)
-
-    def check_rows(self, before: State, command: Any, answer: Any) -> None:
-        assert self.state.now_us >= before.now_us
-        places = [row.position for row in all_messages(self.state).values()] + [row.position for row in self.state.tasks.values()]
-        assert len(set(places)) == len(places)
-        assert all(0 < place <= self.state.position for place in places)
-        for id, row in self.state.instances.items():
-            old = before.instances.get(id)
-            assert not row.claimed or row.holder in self.state.workers, "claimed by nobody"
-            assert row.holder is None or row.holder in self.state.workers
-            assert row.status not in ENDED or (row.holder is None and id not in self.state.inbox)
-            assert row.awaits_start <= ((id, "start") in self.state.details)
-            if old is None or is_replaced(old, row):
-                continue
-            committed = isinstance(command, CommitTurn) and command.instance == id and answer.status is OK
-            assert row.version == old.version + committed
-            assert row.created_us == old.created_us
-            assert row.epoch >= old.epoch
-            assert old.status not in ENDED or row.status in ENDED
-            assert row.execution == old.execution or (committed and command.next_execution is not None)
-            if committed:
-                assert not row.parked
-                assert row.not_before_us in ((0, old.not_before_us) if row.awaits_start and row.execution == old.execution else (0,))
-                assert row.not_before_us == old.not_before_us or not row.awaits_start or row.execution != old.execution
-        for task in self.state.tasks.values():
-            assert task.worker is None or task.worker in self.state.workers
-            assert not task.cancelled or task.worker is not None
-
-    def check_tasks(self, before: State, command: Any, answer: Any) -> None:
-        """A task goes when it is completed, settled, cancelled, or its execution is over (unless that keeps it); a purge takes all."""
-        committed = isinstance(command, CommitTurn) and answer.status is OK
-        over = committed and (command.next_execution is not None or self.state.instances[command.instance].status in ENDED)
-        if over and not command.keep_tasks:
-            assert not [task for task in self.state.tasks.values() if task.execution == command.execution]
-        for id in before.tasks.keys() - self.state.tasks.keys():
-            task, row = before.tasks[id], self.state.instances.get(before.tasks[id].instance)
-            if row is None or is_replaced(before.instances[task.instance], row):
-                continue
-            match command:
-                case CompleteTask():
-                    assert command.task == id
-                case CommitTurn():
-                    dropped = over and not command.keep_tasks and task.execution == command.execution
-                    assert committed
-                    assert dropped or id in (*command.settles, *command.cancel_tasks)
-                case Beat() | AbandonWorker():
-                    assert task.cancelled
-                case _:
-                    raise AssertionError(f"{command} dropped a task")
-
-    def check_history(self, before: State) -> None:
-        """Property 2: dense, immutable, in order."""
-        assert self.state.history.keys() <= self.state.instances.keys()
-        for id, row in self.state.instances.items():
-            rows = self.state.history.get(id, [])
-            assert [entry.first for entry in rows] == [sum(earlier.count for earlier in rows[:n]) for n in range(len(rows))]
-            assert sum(entry.count for entry in rows) == row.history_length
-            old = before.history.get(id, []) if id in before.instances and before.instances[id].execution == row.execution else []
-            assert rows[: len(old)] == old
-
-    def check_messages(self, before: State, command: Any, answer: Any) -> None:
-        """Property 3: what left an inbox was consumed or dropped for a stated reason, what is new was sent, and nothing is lost."""
-        then, now = all_messages(before), all_messages(self.state)
-        committed = isinstance(command, CommitTurn) and answer.status is OK
-        for target, id in then.keys() - now.keys():
-            self.gone.add(id)
-            old, row = before.instances[target], self.state.instances.get(target)
-            if row is None or row.status in ENDED or is_replaced(old, row):
-                continue
-            assert committed
-            assert command.instance == target
-            named = id in (*command.consumes, *command.settles, *command.cancel_timers, *command.cancel_tasks)
-            assert named or (command.next_execution is not None and then[target, id].message.execution == old.execution)
-        if committed:
-            for id in (*command.consumes, *command.settles, *command.cancel_timers):
-                assert (command.instance, id) not in now
-            assert not set(command.settles) & self.state.tasks.keys()
-        sent = {message.id: message for message in self.sent_by(command, before)}
-        for _, id in now.keys() - then.keys():
-            assert id in sent
-        unwanted = set(command.cancel_timers) if committed else set()
-        for message in sent.values() if committed or (isinstance(command, SendMessage) and answer.status is OK) else ():
-            target_row = self.state.instances.get(message.target)
-            reachable = target_row is not None and target_row.status not in ENDED and message.execution in (None, target_row.execution)
-            if reachable and message.id not in unwanted and not message.id.startswith("bounce"):
-                assert (message.target, message.id) in now, "a message was lost"
-        if isinstance(command, Purge) and answer.status is OK and before.instances[command.instance].status not in ENDED:
-            for message in decode_messages(before.details.get((command.instance, "obituaries"), b"[]")):
-                heir = self.state.instances.get(message.target)
-                assert heir is None or heir.status in ENDED or (message.target, message.id) in now, "an obituary was lost"
-        if committed and self.state.instances[command.instance].status not in ENDED:
-            for child in command.creates:
-                created = self.state.instances[child.instance].execution == child.execution
-                assert created or (command.instance, child.bounce.id) in now, "a child neither started nor bounced"
-        for (target, _), arrival in now.items():
-            assert arrival.message.execution in (None, self.state.instances[target].execution)
-
-    def check_leases(self, before: State, command: Any, answer: Any) -> None:
-        """Property 4: an epoch is one worker's and one instance's; what is out is not handed out."""
-        granted: list[ClaimedTurn] = []
-        if isinstance(answer, Claim):
-            granted = list(answer.turns)
-        elif isinstance(answer, Outcome) and answer.turn is not None:
-            granted = [answer.turn]
-        for turn in granted:
-            owner = turn.instance, command.worker
-            assert self.leased.setdefault(turn.epoch, owner) == owner
-            old = before.instances.get(turn.instance)
-            if isinstance(command, Grant):
-                assert old is not None
-                assert not old.claimed
-                assert len(granted) == 1 or turn.attempt <= 1, "a suspect runs alone"
-        if isinstance(answer, Claim):
-            for task in answer.tasks:
-                assert before.tasks[task.id].worker is None
-                assert task.attempt == before.tasks[task.id].attempt + 1
-
-    def check_handed(self, answer: Any) -> None:
-        """Properties 8 and 10: nothing early, in order of each sender."""
-        pages: list[tuple[Message, ...]] = []
-        if isinstance(answer, Claim):
-            pages = [turn.messages for turn in answer.turns]
-        elif isinstance(answer, Outcome):
-            pages = [answer.messages, *([answer.turn.messages] if answer.turn is not None else [])]
-        for page in pages:
-            assert all(message.due_us <= self.state.now_us for message in page)
-            for sender in {message.sender for message in page}:
-                arrivals = [self.arrived[message.id] for message in page if message.sender == sender and not message.due_us]
-                assert arrivals == sorted(arrivals)
-            if page:
-                rows = self.state.inbox.get(page[0].target, {})
-                due = [row.message for row in sorted(rows.values(), key=order) if row.visible_us <= self.state.now_us]
-                assert list(page) == due[:PAGE] + [message for message in due[PAGE:] if message.control]
-
-    def check_purged(self, command: Any, answer: Any) -> None:
-        """Property 12."""
-        if isinstance(command, Purge) and answer.status is OK:
-            id = command.instance
-            assert id not in self.state.inbox.keys() | self.state.history.keys() | {key for key, _ in self.state.details}
-            assert id not in {task.instance for task in self.state.tasks.values()}
 
     def check_progress(self) -> None:
         """Property 9: whoever sleeps until ``next_due`` misses nothing, and what is to be served is served by somebody within a
@@ -680,14 +447,6 @@ def comparable(answer: Any, effects: list[Effect]) -> Any:
     if isinstance(answer, Outcome) and answer.error is not None:
         answer = replace(answer, error=None)
     return answer, effects
-
-
-def is_replaced(old: InstanceRow, row: InstanceRow) -> bool:
-    return row.execution != old.execution and row.version == 0
-
-
-def all_messages(state: State) -> dict[tuple[str, str], MessageRow]:
-    return {(target, id): row for target, inbox in state.inbox.items() for id, row in inbox.items()}
 
 
 def test_random_traces_keep_the_properties() -> None:

@@ -14,8 +14,8 @@ import examples
 from examples.catalogue import EXAMPLES, load
 
 PROJECT = Path(__file__).resolve().parents[2]
-OTHERS = {"__main__", "catalogue", "index_stdlib", "encrypting_converter"}
-"""The demo has tests of its own."""
+OTHERS = {"__main__", "catalogue", "index_stdlib", "encrypting_converter", "custom_backend"}
+"""The demo and the store in plain files have tests of their own."""
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

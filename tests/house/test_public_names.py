@@ -15,7 +15,7 @@ import pytest
 
 import durable_core
 
-PACKAGES = ("durable_core", "durable_core.testing", "durable_sqlite", "durable_conformance")
+PACKAGES = ("durable_core", "durable_core.testing", "durable_core.testing.simulation", "durable_sqlite", "durable_conformance")
 
 
 def public_names(package: str) -> list[str]:

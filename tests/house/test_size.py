@@ -42,7 +42,8 @@ def test_code_lines_are_counted_as_described() -> None:
 
 
 # Ratchets: raised only for what users can do more, never for how it is done. 3,500 lines of core held the engine; entity locks, what
-# operations send, and the times that users write came on top. The runtime is meant to come down again.
+# operations send, and the times that users write came on top. A simulation
+# replaces the runtime's ids and threads. The runtime is meant to come down again.
 CORE_LINES_MAX = 3_700
 RUNTIME_LINES_MAX = 2_050
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-PACKAGES = ("durable_core", "backends/sqlite/durable_sqlite", "conformance_tests/durable_conformance")
+PACKAGES = ("durable_core", "backends/sqlite/durable_sqlite", "backends/postgres/durable_postgres", "conformance_tests/durable_conformance")
 
 
 def run(command: Sequence[str | Path], folder: Path) -> None:
@@ -36,11 +36,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that holds the wheel, its declared needs and those of the conformance kit."""
+    """The interpreter of an environment that holds the wheel, its declared needs, those of the conformance kit and the drivers."""
     folder = tmp_path_factory.mktemp("environment")
     python = folder / "bin" / "python"
     run([sys.executable, "-m", "venv", "--without-pip", folder], folder)
-    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{wheel}[conformance]"], folder)
+    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{wheel}[conformance,postgres]"], folder)
     return python
 
 
@@ -77,6 +77,26 @@ def test_it_is_typed_for_its_users(python: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["sqlite:///:temp:", "memory://"])
 def test_the_conformance_kit_runs_for_a_stranger(python: Path, tmp_path: Path, url: str) -> None:
     run([python, "-m", "pytest", "-q", "--pyargs", "durable_conformance.suite", "--durable-backend", url, "--profile", "smoke"], tmp_path)
+
+
+@pytest.mark.timeout(600)
+def test_a_stranger_proves_a_backend_of_his_own(python: Path, tmp_path: Path) -> None:
+    """A copy of the example's backend beside nothing else; without the one slow test (5,000 instances, 25,000 files)."""
+    (tmp_path / "examples").mkdir()
+    shutil.copytree(PROJECT / "examples" / "custom_backend", tmp_path / "examples" / "custom_backend")
+    suite: list[str | Path] = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "--pyargs",
+        "durable_conformance.suite",
+        "-k",
+        "not five_thousand",
+    ]
+    run([*suite, "--durable-backend", "examples.custom_backend.testing:Harness", "--profile", "smoke"], tmp_path)
 
 
 def test_the_pytest_plugin_costs_other_projects_nothing(python: Path, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from durable_core import (
     entity,
     orchestrator,
 )
-from durable_core.backend import AbandonWorker, Command, Outcome, Purge
-from durable_core.events import TaskCompleted, TaskScheduled
+from durable_core.backend import AbandonWorker, Command, CommitTurn, Message, Outcome, OutcomeStatus, Purge, Selectors, SendMessage
+from durable_core.codec import encode_event
+from durable_core.events import EventRaised, TaskCompleted, TaskScheduled
 from durable_core.runtime.worker.guard import TurnGuard
 from durable_core.testing.memory import MemoryBackend
 from tests.runtime import module_activities
@@ -359,6 +360,66 @@ def test_a_worker_that_was_given_up_starts_afresh(url, run, caplog):
 
     assert run(main) == [45] * 5
     assert "given up as dead" in caplog.text
+
+
+def test_a_worker_starts_afresh_although_the_store_does_not_answer_at_once(run, caplog):
+    class Silent(MemoryBackend):
+        """After it gave a worker up, two registrations are heard and not answered."""
+
+        silent = 2
+
+        async def heartbeat(self, worker: str, **request: Any) -> Any:
+            beat = await super().heartbeat(worker, **request)
+            if "given up as dead" in caplog.text and self.silent:
+                self.silent -= 1
+                raise StoreUnavailableError("no answer")
+            return beat
+
+    engine = engine_with(double, original, heartbeat_s=0.05)
+
+    async def main():
+        async with engine.open(backend=Silent()):
+            await engine.backend.apply([AbandonWorker(engine._session.worker.id)])
+            await until(lambda: engine.backend.silent == 0)
+            handle = await engine.client.schedule_new_orchestration(original)
+            await engine.client.raise_event(handle.id, "go")
+            return await handle.result(20 * SECOND)
+
+    assert run(main) == 8
+
+
+def test_tasks_of_a_commit_that_was_accepted_unheard_are_not_lost(run):
+    class Thief(MemoryBackend):
+        """The reply to a commit with a task for the worker is lost, and before that asks again another worker takes the instance and
+        commits: the repeated commit is fenced."""
+
+        stolen = False
+
+        async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+            outcomes = await super().apply(commands)
+            commit = next((each for each in commands if isinstance(each, CommitTurn) and any(task.claim for task in each.tasks)), None)
+            if commit is None or self.stolen:
+                return outcomes
+            self.stolen = True
+            await self.heartbeat("thief", ttl_us=60_000_000)
+            lure = Message("lure", commit.instance, encode_event(EventRaised("lure", None)))
+            await super().apply([SendMessage(lure)])
+            claim = await self.claim("thief", claim_id="theft", turns=1, tasks=0, selectors=Selectors(frozenset({"flow"})))
+            fence = commit.instance, commit.execution, claim.turns[0].epoch, claim.turns[0].version
+            [theft] = await super().apply([CommitTurn(*fence, "thief", "theft", consumes=("lure",))])
+            assert theft.status is OutcomeStatus.OK
+            raise StoreUnavailableError("the reply is lost")
+
+    engine = engine_with(double, original, heartbeat_s=0.05, hold_s=0)
+
+    async def main():
+        async with engine.open(backend=Thief()):
+            handle = await engine.client.schedule_new_orchestration(original)
+            await until(lambda: engine.backend.stolen)
+            await engine.client.raise_event(handle.id, "go")
+            return await handle.result(20 * SECOND)
+
+    assert run(main) == 8
 
 
 def test_an_engine_that_cannot_start_leaves_nothing_behind_and_can_be_opened_again(run):

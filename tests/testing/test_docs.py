@@ -18,7 +18,7 @@ def files_in(document: Path) -> dict[str, str]:
 
 def test_the_code_of_the_document_runs(tmp_path: Path) -> None:
     files = files_in(PROJECT / "docs" / "testing.md")
-    assert list(files) == ["shop.py", "test_shop.py", "test_stuck.py", "export.py", "test_replay.py"]
+    assert list(files) == ["shop.py", "test_shop.py", "test_stuck.py", "export.py", "test_replay.py", "test_simulated.py"]
     for name, code in files.items():
         (tmp_path / name).write_text(code)
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
@@ -32,5 +32,5 @@ def test_the_code_of_the_document_runs(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout
-    assert "8 passed" in ended.stdout
+    assert "9 passed" in ended.stdout
     assert subprocess.run([sys.executable, "-c", "import export"], cwd=tmp_path, check=False).returncode == 0

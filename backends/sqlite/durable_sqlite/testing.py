@@ -23,6 +23,8 @@ class SqliteHarness:
     A store in memory has one handle; ``kill`` loses it.
     """
 
+    version = f"SQLite {sqlite3.sqlite_version}"
+
     def __init__(self, url: str = "sqlite:///:temp:") -> None:
         location, question, query = url.partition("?")
         if location not in ("sqlite:///:temp:", "sqlite:///:memory:"):
@@ -32,9 +34,17 @@ class SqliteHarness:
             self._folder = Path(tempfile.mkdtemp(prefix="durable-sqlite-"))
             location = f"sqlite:///{self._folder / 'hub.db'}"
         self.url = location + question + query
-        self.features = frozenset({"many_handles", "frozen_clock"} if self._folder else {"frozen_clock"})
+        self.features = frozenset({"many_handles", "frozen_clock", "attach", "corrupt"} if self._folder else {"frozen_clock"})
         self._now_us = _START_US
         self._handles: list[SqliteBackend] = []
+
+    @property
+    def location(self) -> str:
+        return self.url
+
+    @classmethod
+    def attach(cls, location: str) -> AttachedHarness:
+        return AttachedHarness(location)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -59,8 +69,48 @@ class SqliteHarness:
     def advance_clock(self, us: int) -> None:
         self._now_us += us
 
+    async def corrupt(self) -> None:
+        """The header of a page is overwritten; what the log still holds is gone."""
+        assert self._folder is not None, "a store in memory has no file"
+        for file in self._folder.glob("hub.db-*"):
+            if file.is_file():
+                file.unlink()
+        with (self._folder / "hub.db").open("r+b") as database:
+            database.write(b"no database" * 10)
+
     def _new(self) -> SqliteBackend:
         return open_backend(self.url, clock_us=lambda: self._now_us)
+
+
+class AttachedHarness:
+    """On the file of another harness, with the machine's clock."""
+
+    features = frozenset({"many_handles"})
+    version = SqliteHarness.version
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._handles: list[SqliteBackend] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return open_backend(self.url).capabilities
+
+    async def open(self) -> Backend:
+        handle = open_backend(self.url)
+        await handle.open(create=False)
+        self._handles.append(handle)
+        return handle
+
+    async def kill(self, handle: Backend) -> None:
+        await handle.close()
+
+    async def destroy(self) -> None:
+        for handle in self._handles:
+            await handle.close()
+
+    def advance_clock(self, us: int) -> None:
+        raise NotImplementedError("it is the machine's clock")
 
 
 class SqliteInMemoryHarness(SqliteHarness):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from durable_conformance.driver import HOUR_US, SECOND_US, Driver, after, ended, status_of
-from durable_conformance.properties import Property, proves, requires
+from durable_conformance.properties import Property, proves, proving, requires
 from durable_core.backend import InstanceStatus, OutcomeStatus, ParentRef, Purge, ReusePolicy
 
 
@@ -27,7 +27,7 @@ async def test_a_repeated_create_is_recognised(hub: Driver) -> None:
     assert (await hub.one(command)).status is OutcomeStatus.ALREADY_APPLIED, "also when it has ended"
 
 
-@proves(Property.RETRY, Property.PURGE)
+@proves(Property.RETRY)
 async def test_a_create_repeated_after_its_instance_was_replaced_does_not_bring_it_back(hub: Driver) -> None:
     first = await hub.create("i")
     second = await hub.create("i", reuse="terminate_and_replace")
@@ -35,6 +35,7 @@ async def test_a_create_repeated_after_its_instance_was_replaced_does_not_bring_
     assert (await hub.existing()).execution == second.execution
 
 
+@proves(Property.CONSERVATION)
 @pytest.mark.parametrize("reuse", ["error", "return_existing", "replace_ended"])
 async def test_a_live_instance_is_not_replaced(hub: Driver, reuse: ReusePolicy) -> None:
     first = await hub.create("i")
@@ -42,6 +43,7 @@ async def test_a_live_instance_is_not_replaced(hub: Driver, reuse: ReusePolicy) 
     assert (await hub.existing()).execution == first.execution
 
 
+@proves(Property.CONSERVATION)
 @pytest.mark.parametrize("reuse", ["error", "return_existing"])
 async def test_an_ended_instance_is_not_replaced_unless_asked_for(hub: Driver, reuse: ReusePolicy) -> None:
     await hub.commit(await hub.started(), record=ended())
@@ -61,7 +63,7 @@ async def test_replacing_an_ended_instance_leaves_nothing_of_it(hub: Driver, reu
     assert (await hub.claimed()).start == second.start
 
 
-@proves(Property.FENCE, Property.PURGE)
+@proves(Property.FENCE)
 async def test_a_replaced_execution_cannot_commit(hub: Driver) -> None:
     turn = await hub.running()
     await hub.create("i", reuse="terminate_and_replace")
@@ -79,19 +81,21 @@ async def test_replacing_a_live_instance_delivers_its_obituaries(hub: Driver) ->
     assert [(turn.instance, [message.payload for message in turn.messages]) for turn in turns if turn.messages] == [("heir", [b'"gone"'])]
 
 
-@proves(Property.RETRY, Property.LEASE)
+@proves(Property.RETRY)
 async def test_creating_with_a_worker_claims_at_once(hub: Driver) -> None:
     await hub.register()
     command = hub.creation("i", worker="w")
     outcome = await hub.one(command)
     assert outcome.turn is not None
     assert (outcome.turn.attempt, outcome.turn.start) == (1, command.start)
-    assert (await hub.claim()).turns == (), "the turn is out already"
+    with proving(Property.LEASE):
+        assert (await hub.claim()).turns == (), "the turn is out already"
     again = await hub.one(command)
     assert (again.status, again.turn) == (OutcomeStatus.ALREADY_APPLIED, outcome.turn), "a lost reply is given again"
     await hub.commit(outcome.turn)
 
 
+@proves(Property.LEASE)
 async def test_an_unregistered_worker_gets_no_turn(hub: Driver) -> None:
     outcome = await hub.one(hub.creation("i", worker="nobody"))
     assert (outcome.status, outcome.turn) == (OutcomeStatus.OK, None)
@@ -109,6 +113,7 @@ async def test_a_delayed_start_waits(hub: Driver) -> None:
     assert (await hub.claimed()).start == b'"start"'
 
 
+@proves(Property.CONSERVATION)
 async def test_a_child_bounces_off_a_taken_id(hub: Driver) -> None:
     parent = await hub.running("parent")
     await hub.create("taken")
@@ -118,6 +123,7 @@ async def test_a_child_bounces_off_a_taken_id(hub: Driver) -> None:
     assert [message.payload for message in outcome.messages] == [b'"taken"']
 
 
+@proves(Property.CONSERVATION)
 async def test_a_child_replaces_only_an_ended_child_of_its_own_parent(hub: Driver) -> None:
     parent = await hub.running("parent")
     ref = ParentRef("parent", parent.execution)
@@ -131,11 +137,13 @@ async def test_a_child_replaces_only_an_ended_child_of_its_own_parent(hub: Drive
     assert (record.execution, record.parent, record.status) == (second.execution, ref, InstanceStatus.PENDING)
 
 
+@proves(Property.BATCHING)
 async def test_one_batch_may_create_twice(hub: Driver) -> None:
     outcomes = await hub.apply(hub.creation("i"), hub.creation("i"), hub.creation("j"))
     assert status_of(outcomes) == [OutcomeStatus.OK, OutcomeStatus.EXISTS, OutcomeStatus.OK]
 
 
+@proves(Property.BATCHING)
 async def test_an_entity_cannot_be_created_as_an_orchestration(hub: Driver) -> None:
     outcomes = await hub.apply(hub.creation("@counter@k"), hub.creation("i"))
     assert status_of(outcomes) == [OutcomeStatus.REJECTED, OutcomeStatus.OK]

@@ -20,11 +20,13 @@ async def test_a_message_creates_its_entity(hub: Driver) -> None:
     assert (claimed.messages, claimed.start, claimed.snapshot) == ((first, second), None, None)
 
 
+@proves(Property.CONSERVATION)
 async def test_without_creates_there_is_no_entity(hub: Driver) -> None:
     assert (await hub.one(SendMessage(hub.message(ENTITY)))).status is OutcomeStatus.GONE
     assert await hub.record(ENTITY) is None
 
 
+@proves(Property.PROGRESS)
 async def test_entities_and_orchestrations_of_one_name_are_kept_apart(hub: Driver) -> None:
     await hub.register()
     await hub.send(ENTITY, creates="counter")

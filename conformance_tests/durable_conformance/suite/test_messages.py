@@ -17,6 +17,7 @@ async def test_messages_arrive_in_the_order_in_which_they_were_sent(hub: Driver)
     assert list((await hub.claimed()).messages) == messages
 
 
+@proves(Property.CONSERVATION)
 async def test_there_must_be_somebody_to_send_to(hub: Driver) -> None:
     turn = await hub.started()
     outcomes = await hub.apply(
@@ -88,12 +89,14 @@ async def test_a_large_inbox_is_handed_out_in_portions(hub: Driver) -> None:
     assert (await hub.claim()).turns == ()
 
 
+@proves(Property.CONSERVATION)
 async def test_a_turn_may_send_to_itself(hub: Driver) -> None:
     turn = await hub.started()
     message = hub.message("i")
     assert (await hub.commit(turn, messages=(message,))).messages == (message,)
 
 
+@proves(Property.CONSERVATION)
 async def test_what_a_turn_sends_to_nobody_is_dropped(hub: Driver) -> None:
     turn = await hub.started()
     await hub.commit(turn, messages=(hub.message("nobody"), hub.message("i", execution="x")))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 from durable_core import events as ev
 from durable_core.backend import ENDED, CreateInstance, InstanceFilter, InstanceStatus, OutcomeStatus, Purge, ReusePolicy
 from durable_core.codec import decode_event, encode_event
 from durable_core.errors import InstanceAlreadyExistsError
 from durable_core.runtime.client.sender import Sender, not_found, range_us
+from durable_core.runtime.fresh import fresh_id
 
 
 class LifecycleClient(Sender):
@@ -45,7 +45,7 @@ class LifecycleClient(Sender):
             raise not_found(instance_id)
         before: ev.ExecutionStarted = decode_event(record.start, 0)
         start = ev.ExecutionStarted(before.name, before.input, before.arity, tags=before.tags)
-        target, execution = new_instance_id or instance_id, uuid4().hex
+        target, execution = new_instance_id or instance_id, fresh_id()
         reuse: ReusePolicy = "replace_ended" if new_instance_id is None else "error"
         create = CreateInstance(target, execution, record.name, encode_event(start), execution, reuse)
         if (await self._apply(create)).status is OutcomeStatus.EXISTS:
@@ -92,10 +92,7 @@ class LifecycleClient(Sender):
 
     async def _purge(self, instance_id: str, recursive: bool, force: bool) -> int:
         """The instance first: what is left if this is interrupted is found by its status, not by its parent."""
-        children = (
-            []
-            if not recursive
-            else [r async for r in self._opened().reader.records(InstanceFilter(None if force else ENDED, parent=instance_id))]
-        )
-        purged = (await self._apply(Purge(instance_id, force=force))).status is OutcomeStatus.OK
+        wanted = InstanceFilter(None if force else ENDED, parent=instance_id)
+        children = [record async for record in self._opened().reader.records(wanted)] if recursive else []
+        purged = (await self._apply(Purge(instance_id, force=force))).status is not OutcomeStatus.GONE
         return purged + sum([await self._purge(child.instance, recursive, force) for child in children])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from uuid import uuid4
 
 from durable_core import backend as store
 from durable_core.backend import OutcomeStatus
@@ -13,6 +12,7 @@ from durable_core.definitions.registry import Registry
 from durable_core.errors import InstanceNotFoundError, StoreError
 from durable_core.events import EntityRequest, Event
 from durable_core.moments import to_us
+from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.session import Session
 
 
@@ -21,7 +21,7 @@ class Sender:
 
     def __init__(self, opened: Callable[[], Session]) -> None:
         self._opened = opened
-        self._name = uuid4().hex
+        self._name = fresh_id()
 
     @property
     def _registry(self) -> Registry:
@@ -45,7 +45,7 @@ class Sender:
         self, target: str, event: Event | EntityRequest, *, control: bool = False, creates: str | None = None, due_us: int = 0
     ) -> bool:
         """False if the target has ended."""
-        message = store.Message(uuid4().hex, target, encode_event(event), None, self._name, due_us, control=control, creates=creates)
+        message = store.Message(fresh_id(), target, encode_event(event), None, self._name, due_us, control=control, creates=creates)
         outcome = await self._apply(store.SendMessage(message))
         if outcome.status is OutcomeStatus.GONE:
             raise not_found(target)

@@ -22,7 +22,6 @@ from durable_core.events import TaskCompleted, TaskFailed
 from durable_core.failures import describe
 from durable_core.runtime.session import Session
 from durable_core.runtime.worker.live import LiveInstance, TaskLease
-from durable_core.runtime.worker.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from durable_core.runtime.worker.processes import ActivityProcesses
@@ -44,7 +43,7 @@ class ActivityRunner:
         self._ended = ended
         self._leases: dict[str, TaskLease] = {}
         options, activities = session.options, session.registry.activities
-        self.threads = DaemonThreads(options.activity_threads, "durable-core activity")
+        self.threads = session.new_threads(options.activity_threads, "durable-core activity")
         # Threads and processes get a few tasks ahead, so that none idles during a claim, but not so many that another worker starves.
         lanes = {
             "async": _Lane(lambda activity, *args: activity(*args), options.max_async_activities),

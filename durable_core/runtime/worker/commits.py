@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
-from uuid import uuid4
 
 from durable_core import backend as store
 from durable_core import events as ev
@@ -18,6 +17,7 @@ from durable_core.backend import InstanceStatus, Message
 from durable_core.codec import encode_event, join_events
 from durable_core.errors import FailureDetails
 from durable_core.ids import child_result_id, entity_name, task_key, timer_key
+from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.worker.live import LiveInstance
 
 
@@ -90,7 +90,7 @@ class TurnTranslator:
                 start = ev.ExecutionStarted(
                     live.name, event.input, event.arity, parent=self._parent, tags=self._tags, carried=event.carried
                 )
-                self._next_execution = store.NextExecution(uuid4().hex, encode_event(start))
+                self._next_execution = store.NextExecution(fresh_id(), encode_event(start))
             case ev.ExecutionSuspended() | ev.ExecutionResumed():
                 suspended = isinstance(event, ev.ExecutionSuspended)
                 self._record["status"] = InstanceStatus.SUSPENDED if suspended else InstanceStatus.RUNNING
@@ -142,7 +142,8 @@ class TurnTranslator:
             self._lists["messages"].append(termination(event.target, f"{execution}>terminate{event.id}", self._live.instance))
 
     def _start_child(self, event: ev.SubOrchestrationStarted) -> None:
-        live, execution, child, parent = self._live, uuid4().hex, event.instance_id, self._as_parent(event.id)
+        live, execution, child = self._live, fresh_id(), event.instance_id
+        parent = self._as_parent(event.id)
         start = ev.ExecutionStarted(event.name, event.input, event.arity, parent=parent, tags=event.tags or {})
         taken = f"the instance id {child!r} of the sub-orchestration is taken by an instance that is not an ended child of this parent; choose another instance_id"
         bounce = _failed_child(f"{execution}>bounce", parent, child, "InstanceAlreadyExistsError", taken)
@@ -183,27 +184,26 @@ def termination(target: str, id: str, sender: str) -> Message:
     return Message(id, target, encode_event(ev.ExecutionTerminated(None, recursive=True)), None, sender, control=True)
 
 
-_KINDS: dict[Any, str] = {
+_ISSUED: dict[Any, str] = {
     ev.TaskScheduled: "task",
     ev.TimerCreated: "timer",
     ev.SubOrchestrationStarted: "child",
     ev.EntityCalled: "entity",
     ev.EntityLockRequested: "entity",
-    ev.EntityUnlocked: "entity",
 }
+_KINDS = _ISSUED | {ev.EntityUnlocked: "entity"}
 
 
 def _command(event: Any) -> tuple[str, int] | None:
-    """Which command an event issues or cancels."""
+    """Which command an event issues, takes back or cancels."""
     kind = event.kind if type(event) is ev.CommandCancelled else _KINDS.get(type(event))
     return (kind, event.id) if kind is not None else None
 
 
 def _cancelled_at_once(events: Iterable[Any]) -> set[tuple[str, int]]:
-    """Commands that were issued and cancelled in this very turn; both stay in the history, neither reaches the store. Giving a lock back
-    issues nothing: its request may have been sent long ago."""
+    """Commands that were issued and cancelled in this very turn; both stay in the history, neither reaches the store."""
     cancelled: set[tuple[str, int]] = {(event.kind, event.id) for event in events if type(event) is ev.CommandCancelled}
-    return cancelled and cancelled & {_command(event) for event in events if not isinstance(event, ev.CommandCancelled | ev.EntityUnlocked)}
+    return cancelled and cancelled & {(_ISSUED[type(event)], event.id) for event in events if type(event) in _ISSUED}
 
 
 def _unknown_problem(names: tuple[str, ...]) -> str | None:

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 from msgspec import field
 
@@ -24,11 +23,12 @@ from durable_core.errors import FailureDetails
 from durable_core.failures import describe
 from durable_core.mailbox import EntitySnapshot, Served, decode_snapshot, encode_snapshot
 from durable_core.moments import due_time_us, to_datetime
+from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.requests import operation_request, start_request
 from durable_core.runtime.session import LocalWorker, Session
+from durable_core.runtime.threads import DaemonThreads
 from durable_core.runtime.worker.live import LiveInstance
 from durable_core.runtime.worker.runner import Runner
-from durable_core.runtime.worker.threads import DaemonThreads
 
 _logger = logging.getLogger("durable_core.engine")
 
@@ -131,7 +131,7 @@ class EntityOutbox:
         request = operation_request(self._registry, id, operation, args, kwargs)
         due_us = 0 if when is None else due_time_us(when, self._live.now_us, "a signal")
         self.sent.append(
-            Message(uuid4().hex, id.instance_id, encode_event(request), sender=self._live.instance, due_us=due_us, creates=id.name)
+            Message(fresh_id(), id.instance_id, encode_event(request), sender=self._live.instance, due_us=due_us, creates=id.name)
         )
 
     def start(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], instance_id: str | None, /) -> str:

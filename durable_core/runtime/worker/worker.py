@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from uuid import uuid4
 
 from durable_core.backend import ENTITY_PREFIX, AbandonWorker, Claim, ClaimedTurn, Heartbeat, Selectors
 from durable_core.errors import StoreError
+from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.session import Session
 from durable_core.runtime.worker.entities import EntityRunner
 from durable_core.runtime.worker.orchestrations import OrchestrationRunner
@@ -42,8 +42,10 @@ class Worker:
         self._session.worker = self
 
     async def _incarnate(self) -> None:
-        self.id = uuid4().hex
-        await self._beat()
+        id = fresh_id()
+        await self._beat(id)
+        # At once, so that nothing is claimed in the new name and handed to those who worked in the old one.
+        self.id = id
         self.turns = OrchestrationRunner(self._session, self)
         self.entities = EntityRunner(self._session, self, self.turns.activities.threads)
         self.wake()
@@ -118,7 +120,7 @@ class Worker:
                 await self._sleep(next_due_us)
 
     async def _claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:
-        claim_id, pause_s = uuid4().hex, 0.05
+        claim_id, pause_s = fresh_id(), 0.05
         while True:
             try:
                 return await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
@@ -144,8 +146,8 @@ class Worker:
 
     # ── heartbeat ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _beat(self) -> Heartbeat:
-        beat = await self._session.backend.heartbeat(self.id, ttl_us=round(self._session.options.worker_ttl_s * 1e6))
+    async def _beat(self, id: str) -> Heartbeat:
+        beat = await self._session.backend.heartbeat(id, ttl_us=round(self._session.options.worker_ttl_s * 1e6))
         self._session.clock.learn(beat.now_us)
         return beat
 
@@ -155,17 +157,20 @@ class Worker:
         while True:
             await clock.sleep(options.heartbeat_s)
             try:
-                beat = await self._beat()
+                beat = await self._beat(self.id)
+                if not beat.alive:  # if this fails, the next beat will say so again
+                    await self._start_afresh()
             except StoreError as error:
                 _logger.warning("heartbeat failed: %s (the last one succeeded %.0f s ago)", error, clock.time() - last)
                 continue
             last = clock.time()
             for task in beat.cancelled:
                 self.turns.activities.cancel(task)
-            if not beat.alive:
-                # The leases are gone. What runs is cancelled: others run it by now.
-                _logger.error("this worker was given up as dead (a pause of over %.0f s?); it starts afresh", options.worker_ttl_s)
-                self.turns.activities.stop()
-                for runner in (self.entities, self.turns):
-                    await runner.close()
-                await self._incarnate()
+
+    async def _start_afresh(self) -> None:
+        """The leases are gone. What runs is cancelled: others run it by now."""
+        _logger.error("this worker was given up as dead (a pause of over %.0f s?); it starts afresh", self._session.options.worker_ttl_s)
+        self.turns.activities.stop()
+        for runner in (self.entities, self.turns):
+            await runner.close()
+        await self._incarnate()

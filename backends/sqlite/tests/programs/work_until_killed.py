@@ -47,10 +47,14 @@ async def main(path: str, how: str) -> None:
     if how == "commit":
         await commit(backend)
     await hold(backend)
+    reading, writing = os.pipe()
     child = os.fork() if how == "fork" else 1
     if child == 0:
+        os.write(writing, b"!")  # it has run: what a fork leaves to the child is done
         time.sleep(60)  # noqa: ASYNC251 # an activity's process that outlives us
         os._exit(0)
+    if how == "fork":
+        os.read(reading, 1)
     say(f"ready {child}")
     await asyncio.sleep(60)
 

@@ -1,0 +1,124 @@
+"""The connection that keeps this handle's incarnations alive, and listens.
+
+An incarnation holds a session-level advisory lock: when its process ends, however, the server lets go of the lock, and whoever can take
+it knows. A connection may also break by itself, or the server restart; so an incarnation counts as dead only when its lock has been free
+for ``death_grace_s``, by when its process has connected again and taken it.
+
+The same connection LISTENs, and heartbeats run on it: one that went deaf is found by the next beat (or ping) at the latest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+import asyncpg
+
+from durable_core.errors import StoreError
+from durable_postgres.lanes import Connection, Lane
+from durable_postgres.options import PostgresOptions
+from durable_postgres.queries import query
+
+__all__ = ["Lives"]
+
+_logger = logging.getLogger("durable_core.postgres")
+_PING_S = 5.0
+_RETRY_S = 0.05
+_LAST_RETRY_S = 2.0
+_WORK, _ENDED = "work", "ended"
+_LOST = (StoreError, OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What using the connection may raise when it, or the server, is not there."""
+
+
+class Lives:
+    """``heard`` is called with whether something ended: when another handle says so, and when something may have been missed."""
+
+    def __init__(self, options: PostgresOptions, heard: Callable[[bool], None]) -> None:
+        self._options = options
+        self._heard = heard
+        self._channel = f"durable-core {options.hub}"
+        self._held: set[str] = set()
+        self._lifeless: dict[str, float] = {}
+        self._used_s = 0.0
+        self._broken = asyncio.Event()
+        self.lane = Lane(options, self._prepare)
+        self._keeper = asyncio.create_task(self._keep(), name="durable-postgres connection")
+
+    async def hold(self, worker: str) -> None:
+        """Before its row says that it lives."""
+        async with self.lane.use() as connection:
+            self._used_s = time.monotonic()
+            if worker not in self._held:
+                await connection.execute(query("hold_life"), worker.encode())
+                self._held.add(worker)
+
+    async def drop(self, worker: str) -> None:
+        """It is over: nobody needs its lock any more."""
+        if worker in self._held:
+            self._held.discard(worker)
+            async with self.lane.use() as connection:
+                await connection.execute(query("drop_life"), worker.encode())
+
+    def proven_dead(self, lifeless: Iterable[str]) -> list[str]:
+        """Of the workers whose lock is free: those for whom it has been for long enough."""
+        now_s, grace_s = time.monotonic(), self._options.death_grace_s
+        seen = set(lifeless) - self._held
+        new = seen - self._lifeless.keys()
+        self._lifeless = {worker: self._lifeless.get(worker, now_s) for worker in seen}
+        if new and grace_s > 0:  # have somebody look again
+            asyncio.get_running_loop().call_later(grace_s + 0.01, self._heard, False)
+        return [worker for worker, since_s in self._lifeless.items() if since_s + grace_s <= now_s]
+
+    async def tell(self, ended: bool) -> None:
+        """Every other handle. A hint: lost if the connection is."""
+        try:
+            async with self.lane.use() as connection:
+                self._used_s = time.monotonic()
+                await connection.execute(query("tell"), self._channel, _ENDED if ended else _WORK)
+        except _LOST as error:
+            _logger.debug("a wake-up was not sent: %s", error)
+
+    async def close(self) -> None:
+        self._keeper.cancel()
+        await asyncio.wait([self._keeper])
+        if self._held:
+            try:
+                async with self.lane.use() as connection:  # at once, not when the server has noticed
+                    await connection.execute(query("drop_lives"))
+            except _LOST:
+                pass  # the server will notice
+        await self.lane.close()
+
+    async def _prepare(self, connection: Connection) -> None:
+        connection.add_termination_listener(lambda _: self._broken.set())
+        await connection.add_listener(self._channel, self._hear)
+        for worker in self._held:
+            await connection.execute(query("hold_life"), worker.encode())
+        self._heard(True)  # what others told meanwhile was missed
+
+    def _hear(self, connection: Connection, sender: int, _channel: str, payload: str) -> None:
+        if sender != connection.get_server_pid():
+            self._heard(payload == _ENDED)
+
+    async def _keep(self) -> None:
+        """Connected at all times: connect again as soon as the connection breaks, and look now and then whether it still answers."""
+        pause_s = _RETRY_S
+        while True:
+            try:
+                self._broken.clear()
+                async with self.lane.use() as connection:
+                    if time.monotonic() - self._used_s >= _PING_S:
+                        async with asyncio.timeout(_PING_S):
+                            await connection.execute(query("ping"))
+                pause_s = _RETRY_S
+            except _LOST as error:
+                _logger.warning("the connection that listens is lost: %s; trying again", error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LAST_RETRY_S)
+                continue
+            try:
+                await asyncio.wait_for(self._broken.wait(), _PING_S)
+            except TimeoutError:
+                pass  # nothing happened

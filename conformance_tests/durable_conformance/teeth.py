@@ -1,0 +1,102 @@
+"""Does the suite bite? ``python -m durable_conformance.teeth [--long] [NAME …]`` runs it on every broken store of ``broken/``.
+
+Each has to fail, and one of the failing assertions has to name the property that it breaks; the unbroken twins have to pass. Short: the
+part of the suite that each flaw names. Long: all of it that runs in one process without an engine. Exits 1 if one survives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from durable_conformance.broken.flaw import TWINS, Flaw, load
+
+__all__ = ["Bite", "bite", "main", "pass_over"]
+
+_ALL = "not end_to_end and not processes and not random and not threads"
+
+
+@frozen
+class Bite:
+    """What the suite said of one store. ``named``: the properties that its failing assertions named; ``test``: one that named the right
+    one."""
+
+    name: str
+    wanted: str
+    named: tuple[str, ...]
+    test: str
+
+    @property
+    def caught(self) -> bool:
+        return self.wanted in self.named if self.wanted else not self.named
+
+
+def run_suite(spec: str, keyword: str) -> list[dict[str, Any]]:
+    """Its failures, from the certificate."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "certificate.json"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "durable_conformance.plugin", "-p", "no:cacheprovider", "-W", "error"]
+        command += ["--pyargs", "durable_conformance.suite", "--durable-backend", spec, "--certificate", str(file), "-k", keyword]
+        environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        if not file.exists():
+            raise RuntimeError(f"the suite did not run on {spec}:\n{done.stdout}{done.stderr}")
+        found = json.loads(file.read_text())
+        assert found["tests"]["passed"] + found["tests"]["failed"] > 0, f"-k {keyword!r} selects nothing"
+        failures: list[dict[str, Any]] = found["failures"]
+        return failures
+
+
+def bite(flaw: Flaw, *, long: bool = False) -> Bite:
+    failures = run_suite(flaw.spec, _ALL if long else f"({flaw.found_by}) and {_ALL}")
+    right = [failure["test"] for failure in failures if failure["property"] == flaw.property.name]
+    named = tuple(dict.fromkeys(str(failure["property"]) for failure in failures))
+    return Bite(flaw.name, flaw.property.name, named, right[0] if right else "")
+
+
+def pass_over(twin: str) -> Bite:
+    """A layer without a mistake."""
+    failures = run_suite(f"durable_conformance.broken.{twin}", _ALL)
+    named = tuple(str(failure["property"]) for failure in failures)
+    return Bite(twin.replace(":", "."), "", named, failures[0]["test"] if failures else "")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m durable_conformance.teeth", description="Run the suite on every broken store.")
+    parser.add_argument("names", nargs="*", help="of stores (default: all)")
+    parser.add_argument("--long", action="store_true", help="the whole suite for each")
+    chosen = parser.parse_args(arguments)
+    flaws = [flaw for name, flaw in load().items() if not chosen.names or name in chosen.names]
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
+        bites = list(pool.map(lambda flaw: bite(flaw, long=chosen.long), flaws))
+        bites += pool.map(pass_over, TWINS) if not chosen.names else []
+    for each in bites:
+        others = ", ".join(name for name in each.named if name != each.wanted)
+        verdict = (
+            "passes"
+            if not each.wanted and each.caught
+            else each.wanted
+            if each.caught
+            else f"SURVIVES {each.wanted}"
+            if each.wanted
+            else "FAILS"
+        )
+        line = f"{each.name:42} {verdict:24} {each.test}{f'  (also {others})' if others else ''}"
+        sys.stdout.write(line.rstrip() + "\n")
+    survivors = [each.name for each in bites if not each.caught]
+    sys.stdout.write(f"{len(bites)} stores, {len(survivors)} survive{': ' if survivors else ''}{', '.join(survivors)}\n")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
