@@ -88,7 +88,8 @@ def simulate(
     """Run the engine's orchestrations in a simulated world, once a seed; raises ``SimulationFailure`` for the first seed with a finding.
 
     ``load`` is ``async def load(client, random)``, or several of them, which run side by side: it starts orchestrations, and asserts what they give.
-    ``activities`` are fakes, as in ``engine.testing``. ``backend`` makes a store: it is called with ``clock_us`` and ``capabilities``.
+    ``activities`` are fakes, as in ``engine.testing``. ``backend`` makes a handle on the store of a name: it is called with the name, ``clock_us`` and
+    ``capabilities`` for each process; every run has a name of its own.
     ``limit_s``: the virtual seconds within which every load has to come to its end.
     """
     loads = (load,) if callable(load) else tuple(load)
