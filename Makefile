@@ -1,5 +1,5 @@
 # `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI; the tests also need
-# PostgreSQL's server programs, or DURABLE_TEST_POSTGRES=postgresql://…
+# PostgreSQL's server programs, or DURABLE_TEST_POSTGRES=postgresql://…, and npm's registry (for Azurite; Node.js comes from PyPI).
 # .venv is made on the way and again when pyproject.toml or the interpreter has changed (tools/venv.py).
 
 PY := .venv/bin/python
@@ -14,7 +14,7 @@ URL_azurite := azurite:///:temp:
 URL = $(or $(URL_$(BACKEND)),$(BACKEND))
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-examples clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-azurite crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -58,6 +58,9 @@ bench: venv ## the benchmarks, against the floor
 
 conformance: venv ## the full conformance suite and its certificate (BACKEND=sqlite, memory, postgres, azurite or module:factory)
 	$(PYTEST) --timeout=0 --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full --certificate certificate.json
+
+crash-azurite: venv ## the long crash test of the Azure store: ten kills in seven minutes
+	DURABLE_AZURITE_KILLS=$(or $(KILLS),10) $(PYTEST) backends/azurite/tests/test_kills.py
 
 conformance-teeth: venv ## does the suite bite? It has to fail every deliberately broken store
 	$(PY) -m durable_conformance.teeth --long

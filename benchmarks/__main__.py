@@ -5,6 +5,7 @@
     python -m benchmarks growth [...]                   whether an activity costs more in a larger fan-out
 
 ``{folder}`` in a URL stands for a fresh temporary folder, so that every run starts on an empty store.
+``azurite://NAME`` starts an emulator, unless AZURITE_BLOB_ENDPOINT names one; benchmarks/azure.py has what only that store makes one ask.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
@@ -48,7 +50,7 @@ def measure_one(workload: str, n: int, options: argparse.Namespace) -> report.Ro
             row["per_s"] = round(n * activities / seconds)
         row |= {"commits": commits, "maxrss_mib": round(maxrss_mib(), 1), "fsync_ms": round(fsync, 3)}
         if options.count_operations:
-            row |= operations_row(measured and measured.operations, n * activities)
+            row |= operations_row(measured.operations if measured is not None else None, n * activities)
         if options.cpu_bound_thread:
             row["cpu_bound_thread"] = True
         return row
@@ -100,6 +102,10 @@ def main() -> int:
     parser.add_argument("--cpu-bound-thread", action="store_true", help="let a thread compute all the time (not in compare's floor)")
     parser.add_argument("--count-operations", action="store_true", help="what a store's requests were, and what they cost (Azure)")
     options = parser.parse_args()
+    if options.url.startswith("azurite:") and "AZURITE_BLOB_ENDPOINT" not in os.environ:
+        from durable_azure.azurite import shared_azurite
+
+        os.environ["AZURITE_BLOB_ENDPOINT"] = shared_azurite().endpoint
     command, rest = ("", options.what) if options.what[0] in SIZES else (options.what[0], options.what[1:])
     passed_on = ["--url", options.url, *(["--cpu-bound-thread"] if options.cpu_bound_thread else [])]
     match command, *rest:

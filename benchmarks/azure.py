@@ -19,6 +19,8 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import count, islice
+from typing import NoReturn
 from uuid import uuid4
 
 from benchmarks import report
@@ -91,13 +93,14 @@ async def one(client: DurableClient, k: int, pause_s: float) -> float:
     return time.perf_counter() - started
 
 
-async def work(url: str) -> None:
+async def work(url: str) -> NoReturn:
     async with new_engine().open(url):
         print("ready", flush=True)
-        await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(3_600)
 
 
-async def load(url: str) -> None:
+async def load(url: str) -> NoReturn:
     """From a process of its own, too: a hundred activities a second."""
     async with new_engine().open(url, worker=False) as engine:
         while True:
@@ -109,21 +112,17 @@ async def recovery(effects: int) -> report.Row:
     """``roll_bytes`` as large as it gets, so that there is no snapshot."""
     backend = new_backend(roll_bytes=1 << 30)
     await backend.open()
-    number, written = 0, 0
+    numbers, written, data = count(), 0, b""
     while written < effects:
-        batch = [CreateInstance(f"i{k}", f"e{k}", "orch", b"x" * 100, f"r{k}") for k in range(number, number + 1_000)]
-        await backend.apply(batch)
-        number += len(batch)
-        if not written % 20_000 or number % 5_000 == 0:
-            data = await backend._store.blobs.read(log_name(FIRST_LOG))
-            assert data is not None
-            written = sum(len(decode_body(frame.body, "x")) for frame in read_frames(Tip(), data, "x", 0))
+        await backend.apply([CreateInstance(f"i{k}", f"e{k}", "orch", bytes(100), f"r{k}") for k in islice(numbers, 5_000)])
+        data = await backend._store.blobs.read(log_name(FIRST_LOG)) or b""
+        written = sum(len(decode_body(frame.body, "the log")) for frame in read_frames(Tip(), data, "the log", 0))
     await backend.close()
     started = time.perf_counter()
     await backend.open()
     seconds = time.perf_counter() - started
     await backend.close()
-    return {"effects": written, "log_mib": round(len(data or b"") / (1 << 20), 1), "seconds": round(seconds, 2)}
+    return {"effects": written, "log_mib": round(len(data) / (1 << 20), 1), "seconds": round(seconds, 2)}
 
 
 def new_backend(**options: object) -> AzureBackend:
@@ -140,20 +139,24 @@ def main() -> None:
     if "AZURITE_BLOB_ENDPOINT" not in os.environ:
         os.environ["AZURITE_BLOB_ENDPOINT"] = shared_azurite().endpoint
     with suppress(KeyboardInterrupt):
-        match options.what:
-            case "worker":
-                asyncio.run(work(options.url))
-            case "load":
-                asyncio.run(load(options.url))
-            case "idle":
-                row = asyncio.run(idle(options.n or 60))
-            case "client":
-                row = asyncio.run(client(options.n or 100, busy=options.busy, pause_s=0))
-            case "client-idle":
-                row = asyncio.run(client(options.n or 5, busy=False, pause_s=IDLE_S))
-            case _:
-                row = asyncio.run(recovery(options.n or 100_000))
+        row = asyncio.run(measure(options.what, options.n, options))
         print(json.dumps({"what": options.what, **row}))
+
+
+async def measure(what: str, n: int | None, options: argparse.Namespace) -> report.Row:
+    match what:
+        case "worker":
+            return await work(options.url)
+        case "load":
+            return await load(options.url)
+        case "idle":
+            return await idle(n or 60)
+        case "client":
+            return await client(n or 100, busy=options.busy, pause_s=0)
+        case "client-idle":
+            return await client(n or 5, busy=False, pause_s=IDLE_S)
+        case _:
+            return await recovery(n or 100_000)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,8 @@ async def measure(workload: str, n: int, url: str) -> Measurement:
                 raise ValueError(f"no workload {workload!r}: one of {', '.join(WORKLOADS)}")
         seconds = time.perf_counter() - started
         commits = store.commits - before
-        operations = None if operations_before is None else store.operations - operations_before
+        after = store.operations
+        operations = None if after is None or operations_before is None else after - operations_before
         expected = [sum(range(n))] if workload == "fanout" else list(range(n))
         activities = n if workload == "fanout" else ACTIVITIES_EACH[workload]
         for handle, result, wanted in zip(handles, results, expected, strict=True):

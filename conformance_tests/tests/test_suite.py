@@ -15,6 +15,7 @@ import pytest
 MEMORY = "durable_conformance.memory:MemoryHarness"
 SQLITE = "durable_sqlite.testing:SqliteHarness"
 POSTGRES = "durable_postgres.testing:PostgresHarness"
+AZURITE = "durable_azure.testing:AzuriteHarness"
 
 
 def run_suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,12 +37,13 @@ def counts(output: str) -> dict[str, int]:
         (MEMORY, {"corrupt", "cut_connection", "durable", "multi_process", "proves_death", "server_clock"}),
         (SQLITE, {"cut_connection", "server_clock"}),
         (POSTGRES, {"attach", "corrupt", "cut_connection", "server_clock"}),
+        (AZURITE, {"proves_death", "server_clock"}),
         (
             "durable_sqlite.testing:SqliteInMemoryHarness",
             {"many_handles", "attach", "corrupt", "cut_connection", "durable", "server_clock"},
         ),
     ],
-    ids=["memory", "sqlite", "postgres", "sqlite in memory"],
+    ids=["memory", "sqlite", "postgres", "azurite", "sqlite in memory"],
 )
 def test_our_own_stores_pass(tmp_path: Path, backend: str, needs: set[str]) -> None:
     done = run_suite(tmp_path, "--durable-backend", backend, "--certificate", "out.json", "--durable-seed", "7")

@@ -11,12 +11,20 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-FOLDERS = ("durable_core", "backends/sqlite/durable_sqlite", "backends/postgres/durable_postgres", "conformance_tests/durable_conformance")
+FOLDERS = (
+    "durable_core",
+    "backends/sqlite/durable_sqlite",
+    "backends/postgres/durable_postgres",
+    "backends/azurite/durable_azure",
+    "conformance_tests/durable_conformance",
+)
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(cache_dir=None))"
 
 
 def lint_imports(copy: Path) -> tuple[int, str]:
-    roots = os.pathsep.join(str(copy / folder) for folder in ("", "backends/sqlite", "backends/postgres", "conformance_tests"))
+    roots = os.pathsep.join(
+        str(copy / folder) for folder in ("", "backends/sqlite", "backends/postgres", "backends/azurite", "conformance_tests")
+    )
     ended = subprocess.run(
         [sys.executable, "-c", LINT],
         cwd=copy,
@@ -50,6 +58,7 @@ def copy(tmp_path: Path) -> Path:
         ("durable_core/backend.py", "import durable_sqlite", "names no backend"),
         ("backends/sqlite/durable_sqlite/__init__.py", "import durable_core.replay", "know the protocol"),
         ("backends/postgres/durable_postgres/__init__.py", "import durable_core.runtime", "know the protocol"),
+        ("backends/azurite/durable_azure/__init__.py", "import durable_core.runtime", "know the protocol"),
         ("backends/sqlite/durable_sqlite/__init__.py", "from durable_core import DurableEngine", "not the façade"),
     ],
 )

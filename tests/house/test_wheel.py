@@ -16,7 +16,13 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-PACKAGES = ("durable_core", "backends/sqlite/durable_sqlite", "backends/postgres/durable_postgres", "conformance_tests/durable_conformance")
+PACKAGES = (
+    "durable_core",
+    "backends/sqlite/durable_sqlite",
+    "backends/postgres/durable_postgres",
+    "backends/azurite/durable_azure",
+    "conformance_tests/durable_conformance",
+)
 
 
 def run(command: Sequence[str | Path], folder: Path) -> None:
@@ -40,7 +46,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     python = folder / "bin" / "python"
     run([sys.executable, "-m", "venv", "--without-pip", folder], folder)
-    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{wheel}[conformance,postgres]"], folder)
+    run([sys.executable, "-m", "pip", "--python", python, "install", "--quiet", f"{wheel}[conformance,postgres,azure]"], folder)
     return python
 
 

