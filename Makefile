@@ -60,7 +60,7 @@ conformance: venv ## the full conformance suite and its certificate (BACKEND=sql
 	$(PYTEST) --timeout=0 --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full --certificate certificate.json
 
 crash-azurite: venv ## the long crash test of the Azure store: ten kills in seven minutes
-	DURABLE_AZURITE_KILLS=$(or $(KILLS),10) $(PYTEST) backends/azurite/tests/test_kills.py
+	DURABLE_AZURITE_KILLS=$(or $(KILLS),10) $(PYTEST) tests/crash/test_azurite.py
 
 conformance-teeth: venv ## does the suite bite? It has to fail every deliberately broken store
 	$(PY) -m durable_conformance.teeth --long

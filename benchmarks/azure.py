@@ -4,6 +4,8 @@
     python -m benchmarks.azure client [N] [--busy]     a client in a process without a worker: from the start to the result; alone, or
                                                        while others keep the worker busy
     python -m benchmarks.azure client-idle [N]         the same, each after an idle minute
+    python -m benchmarks.azure cost [SECONDS]          US$ a million activities, by workers and ``commit_every_s``, at a hundred
+                                                       activities a second
     python -m benchmarks.azure recovery [EFFECTS]      opening a hub with so many effects since its last snapshot
 
 They start an emulator of their own, unless AZURITE_BLOB_ENDPOINT names one.
@@ -15,12 +17,14 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Coroutine
 from itertools import count, islice
-from typing import NoReturn
+from typing import Any
 from uuid import uuid4
 
 from benchmarks import report
@@ -30,7 +34,7 @@ from durable_azure.azurite import shared_azurite
 from durable_azure.codec import decode_body
 from durable_azure.frames import Tip, read_frames
 from durable_azure.log import FIRST_LOG, log_name
-from durable_azure.operations import dollars
+from durable_azure.operations import WRITES, dollars
 from durable_core import DurableClient, DurableEngine
 from durable_core.backend import CreateInstance
 
@@ -93,19 +97,63 @@ async def one(client: DurableClient, k: int, pause_s: float) -> float:
     return time.perf_counter() - started
 
 
-async def work(url: str) -> NoReturn:
-    async with new_engine().open(url):
+async def work(url: str) -> None:
+    backend = open_emulator(url)
+    async with new_engine().open(backend=backend):
         print("ready", flush=True)
-        while True:
-            await asyncio.sleep(3_600)
+        await interruption()
+        print(json.dumps(backend.operations), flush=True)
 
 
-async def load(url: str) -> NoReturn:
-    """From a process of its own, too: a hundred activities a second."""
-    async with new_engine().open(url, worker=False) as engine:
-        while True:
-            await engine.client.schedule_new_orchestration(hello5, 1)
+async def load(url: str) -> None:
+    """From a process of its own, too: a hundred activities a second, until interrupted; what was started is waited for."""
+    backend = open_emulator(url)
+    interrupted = asyncio.create_task(interruption())
+    async with new_engine().open(backend=backend, worker=False) as engine:
+
+        async def one() -> int:
+            return await (await engine.client.schedule_new_orchestration(hello5, 1)).result()
+
+        started: list[asyncio.Task[int]] = []
+        while not interrupted.done():
+            started.append(asyncio.create_task(one()))
             await asyncio.sleep(STARTED_EVERY_S)
+        await asyncio.gather(*started)
+        print(json.dumps(backend.operations), flush=True)
+
+
+async def interruption() -> None:
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    await interrupted.wait()
+
+
+async def cost(seconds: int, workers: int, commit_every_s: float) -> report.Row:
+    """All requests of all processes, the client's too."""
+    url = f"azurite://bench-{uuid4().hex}?commit_every_s={commit_every_s}"
+    processes = [await start("worker", url) for _ in range(workers)]
+    for process in processes:
+        assert process.stdout is not None
+        await process.stdout.readline()
+    processes.append(await start("load", url))
+    await asyncio.sleep(seconds)
+    operations: Counter[str] = Counter()
+    for process in reversed(processes):
+        process.send_signal(signal.SIGINT)
+        out, _ = await process.communicate()
+        operations += Counter(json.loads(out.splitlines()[-1]))
+    async with new_engine().open(url, worker=False) as engine:
+        ended = [state async for state in engine.client.query_instances(page_size=1_000) if state.is_ended]
+    activities = len(ended) * 5
+    writes = sum(count for name, count in operations.items() if name in WRITES)
+    return {
+        "workers": workers,
+        "commit_every_s": commit_every_s,
+        "activities": activities,
+        "operations": dict(operations),
+        "writes_per_activity": round(writes / activities, 3),
+        "dollars_per_million_activities": round(dollars(operations) / activities * 1e6, 2),
+    }
 
 
 async def recovery(effects: int) -> report.Row:
@@ -131,32 +179,34 @@ def new_backend(**options: object) -> AzureBackend:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["idle", "client", "client-idle", "recovery", "worker", "load"])
+    parser.add_argument("what", choices=["idle", "client", "client-idle", "cost", "recovery", "worker", "load"])
     parser.add_argument("n", nargs="?", type=int)
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if "AZURITE_BLOB_ENDPOINT" not in os.environ:
         os.environ["AZURITE_BLOB_ENDPOINT"] = shared_azurite().endpoint
-    with suppress(KeyboardInterrupt):
-        row = asyncio.run(measure(options.what, options.n, options))
-        print(json.dumps({"what": options.what, **row}))
-
-
-async def measure(what: str, n: int | None, options: argparse.Namespace) -> report.Row:
-    match what:
+    match options.what:
         case "worker":
-            return await work(options.url)
+            asyncio.run(work(options.url))
         case "load":
-            return await load(options.url)
+            asyncio.run(load(options.url))
+        case "cost":
+            for workers in (1, 3):
+                for commit_every_s in (0.0, 0.05, 0.2):
+                    show("cost", cost(options.n or 20, workers, commit_every_s))
         case "idle":
-            return await idle(n or 60)
+            show("idle", idle(options.n or 60))
         case "client":
-            return await client(n or 100, busy=options.busy, pause_s=0)
+            show("client", client(options.n or 100, busy=options.busy, pause_s=0))
         case "client-idle":
-            return await client(n or 5, busy=False, pause_s=IDLE_S)
+            show("client-idle", client(options.n or 5, busy=False, pause_s=IDLE_S))
         case _:
-            return await recovery(n or 100_000)
+            show("recovery", recovery(options.n or 100_000))
+
+
+def show(what: str, measured: Coroutine[Any, Any, report.Row]) -> None:
+    print(json.dumps({"what": what, **asyncio.run(measured)}))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ effects under the condition that the log ends where its copy does. The service a
 the winner wrote, and decides anew.
 
 So the position is the only fence. Nobody owns anything, there is no lease to lose, and two handles that both believe they are alone are
-told apart by the service. (docs/decisions/0013 has the road not taken: logs that belong to workers.)
+told apart by the service. (docs/decisions/0014 has the road not taken: logs that belong to workers.)
 
     backend.py      the eight methods
     store.py        an open store: rounds of calls, each one storage operation

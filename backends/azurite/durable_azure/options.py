@@ -31,7 +31,19 @@ _EMULATOR_KEY = (
 _EMULATOR_ENDPOINT = f"http://127.0.0.1:10000/{_EMULATOR_ACCOUNT}"
 _API_VERSION = "2025-11-05"
 _KNOWN = frozenset(
-    {"connection_string", "sas", "key", "endpoint", "roll_bytes", "poll_s", "idle_ttl_s", "patience_s", "api_version", "clock_us"}
+    {
+        "connection_string",
+        "sas",
+        "key",
+        "endpoint",
+        "roll_bytes",
+        "poll_s",
+        "commit_every_s",
+        "idle_ttl_s",
+        "patience_s",
+        "api_version",
+        "clock_us",
+    }
 )
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
@@ -42,7 +54,8 @@ class AzureOptions:
     """``where``: what messages call the store. One of ``connection_string``, ``sas``, ``key``, or None of them.
 
     ``roll_bytes``: how long the log grows before it begins anew with a snapshot (also: how much is read to open a store). ``poll_s``: how long
-    an idle handle waits at most between two looks for what others did. ``idle_ttl_s``: for how long a worker that has nothing in its hands is
+    an idle handle waits at most between two looks for what others did. ``commit_every_s``: how long a
+    handle waits at least between two appends (0: as fast as the service takes them, the dearest). ``idle_ttl_s``: for how long a worker that has nothing in its hands is
     registered at once (``quiet.py``; 0: never for longer than it asks). ``patience_s``: how long a call is tried again before it is
     ``StoreUnavailableError``. ``clock_us``: instead of the service's clock, for tests.
     """
@@ -55,6 +68,7 @@ class AzureOptions:
     key: str | None = field(default=None, repr=False)
     roll_bytes: int = 16 << 20
     poll_s: float = 0.7
+    commit_every_s: float = 0.0
     idle_ttl_s: float = 300.0
     patience_s: float = 15.0
     api_version: str = _API_VERSION
@@ -110,6 +124,7 @@ def _options(where: str, endpoint: str, container: str, given: dict[str, object]
         container=container,
         roll_bytes=int(_number(given.get("roll_bytes", 16 << 20), "roll_bytes", 1_000, 1 << 30)),
         poll_s=_number(given.get("poll_s", 0.7), "poll_s", 0.01, 60),
+        commit_every_s=_number(given.get("commit_every_s", 0.0), "commit_every_s", 0, 5),
         idle_ttl_s=_number(given.get("idle_ttl_s", 300.0), "idle_ttl_s", 0, 3_600),
         patience_s=_number(given.get("patience_s", 15.0), "patience_s", 0, 3600),
         api_version=str(given.get("api_version", _API_VERSION)),

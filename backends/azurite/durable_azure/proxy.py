@@ -7,6 +7,7 @@ the service has done it; or the proxy answers with an error in the service's pla
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from attrs import define, field, frozen
 
 from durable_azure.operations import operation_of
 
-__all__ = ["Answered", "Fate", "Lost", "Proxy", "Request"]
+__all__ = ["Answered", "Fate", "Lost", "Proxy", "Request", "bad_network"]
 
 
 class Lost(Enum):
@@ -55,6 +56,21 @@ class Request:
     def operation(self) -> str:
         """As ``operations.py`` calls it."""
         return operation_of(self.method, self.url, self.headers)
+
+
+_BAD: tuple[Fate, ...] = (
+    Answered(503, "ServerBusy"),
+    Answered(503, "ServerBusy", done=True),
+    Answered(500, "OperationTimedOut", done=True),
+    Lost.REQUEST,
+    Lost.ANSWER,
+    Lost.HALF_AN_ANSWER,
+)
+
+
+def bad_network(dice: random.Random, share: float = 0.03) -> Callable[[Request], Fate]:
+    """A rule: so many of the requests are broken, one way or another."""
+    return lambda _request: dice.choice(_BAD) if dice.random() < share else None
 
 
 def _pass(_request: Request) -> Fate:

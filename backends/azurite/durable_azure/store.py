@@ -131,16 +131,20 @@ class Store:
                         _set(call.answered, mine, next((each for each in mine if isinstance(each, DurableError)), None))
                 if self.log.is_long:
                     await self._roll()
-                await self._let_others()
+                await self._pause()
         finally:
             for call in (*calls, *self._left, *(self._calls.get_nowait() for _ in range(self._calls.qsize()))):
                 _set(call.answered, error=StoreUnavailableError("this handle of the store was closed: open another one"))
 
-    async def _let_others(self) -> None:
-        """Who has just appended would win again: the others have to read first. While there are others, leave them the time to."""
-        pause_s, self._append_s = self._append_s, 0.0
-        if pause_s and time.monotonic() < self._company_s + _COMPANY_S:
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+    async def _pause(self) -> None:
+        """After an append. Who has just won would win again, since the others have to read first: while there are others, leave them the time
+        to. And no more appends than are to be paid for."""
+        took_s, self._append_s = self._append_s, 0.0
+        if took_s:
+            pause_s = self.blobs.options.commit_every_s - took_s
+            if time.monotonic() < self._company_s + _COMPANY_S:
+                pause_s = max(pause_s, took_s * random.uniform(0.5, 1.5))
+            await asyncio.sleep(max(0.0, pause_s))
 
     async def _take(self) -> list[_Call]:
         """What is there, up to a limit; at most one claim, since the next one is to choose among what this one leaves."""
@@ -174,7 +178,7 @@ class Store:
                         return round.finish(requests)
                     lost += 1
                     await self._catch_up()
-                    # At once, while who has won holds back (``_let_others``). Who loses all the same waits longer, but never long.
+                    # At once, while who has won holds back (``_pause``). Who loses all the same waits longer, but never long.
                     if lost > 1:
                         await asyncio.sleep(random.uniform(0, _PAUSE_S * min(lost, _PAUSES_MAX)))
                 elif (round.patient and self._is_watched) or not await self._catch_up():

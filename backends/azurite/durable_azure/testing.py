@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -10,11 +11,11 @@ from durable_azure.backend import AzureBackend, open_emulator
 from durable_azure.blobs import Blobs
 from durable_azure.log import FIRST_LOG, log_name
 from durable_azure.options import parse_emulator_url
-from durable_azure.proxy import Proxy
+from durable_azure.proxy import Fate, Proxy, Request, bad_network
 from durable_core.backend import Backend, Capabilities
 from durable_core.errors import StoreUrlError
 
-__all__ = ["AzuriteHarness"]
+__all__ = ["AzuriteHarness", "BadNetworkHarness"]
 
 _START_US = 1_700_000_000_000_000
 
@@ -28,6 +29,7 @@ class _Handles:
         self.url = url
         self.endpoint = endpoint
         self._clock_us = clock_us
+        self._rule: Callable[[Request], Fate] | None = None
         self._handles: dict[AzureBackend, Proxy] = {}
 
     @property
@@ -45,6 +47,7 @@ class _Handles:
     async def open(self) -> Backend:
         proxy = Proxy(self.endpoint)
         await proxy.start()
+        proxy.rule = self._rule or proxy.rule
         handle = open_emulator(self.url, endpoint=proxy.endpoint, clock_us=self._clock_us)
         await handle.open()
         self._handles[handle] = proxy
@@ -100,6 +103,14 @@ class AzuriteHarness(_Handles):
 
     def _blobs(self) -> Blobs:
         return Blobs(parse_emulator_url(self.url, {"endpoint": self.endpoint}))
+
+
+class BadNetworkHarness(AzuriteHarness):
+    """The same on a bad network. Callable without arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rule = bad_network(random.Random(self.url), 0.1)
 
 
 class AttachedHarness(_Handles):
