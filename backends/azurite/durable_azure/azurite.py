@@ -24,6 +24,8 @@ __all__ = ["Azurite", "shared_azurite"]
 VERSION = "3.35.0"
 _START_S = 60
 _PORTS = 5
+_START = "require('%s').DEFAULT_GC_INTERVAL_MS = 2e9; require('%s')"
+"""After ten minutes its garbage collector stops the emulator for minutes, if there are many small appends: put off for ever."""
 
 
 class Azurite:
@@ -37,7 +39,10 @@ class Azurite:
             options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--blobKeepAliveTimeout", "600"]
             quiet = ["--silent", "--disableTelemetry", "--inMemoryPersistence", "--skipApiVersionCheck"]
             self._process = subprocess.Popen(
-                [_node(), main, *options, *quiet], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [_node(), "-e", _START % (str(main.parent / "utils" / "constants.js"), str(main)), "azurite", *options, *quiet],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             atexit.register(self.stop)
             if self._answers(port):
