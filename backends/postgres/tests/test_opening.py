@@ -25,7 +25,8 @@ from durable_core.errors import (
 )
 from durable_postgres import migrate, open_backend
 from durable_postgres.options import parse_url
-from durable_postgres.testing import find_faults, server_url
+from durable_postgres.servers import server_url
+from durable_postgres.testing import find_faults
 
 SECRET = "s3cret-Pass/word"
 
