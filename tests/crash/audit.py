@@ -14,10 +14,8 @@ crash of the store can take back, is held against it:
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +44,7 @@ from durable_core.events import (
 )
 from tests.crash.children import Child, Death, Place
 from tests.crash.program import ROOT, Shape, Tally, expected, new_engine, tally_keys
+from tests.crash.stores import Store
 
 CAPACITY = 500 + 2 * 32
 """Activities that one worker may run at once (``WorkerOptions``)."""
@@ -107,12 +106,6 @@ class Figures:
 
 def read_effects(log: Path) -> list[Effect]:
     return [Effect(**json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
-
-
-def rows_of(store: Path, sql: str) -> list[tuple[object, ...]]:
-    """Ask the store's views."""
-    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as connection:
-        return connection.execute(sql).fetchall()
 
 
 async def read_orchestrations(url: str) -> tuple[list[Orchestration], dict[str, int] | None]:
@@ -188,12 +181,12 @@ def audit(
     return Figures(len(orchestrations), len(events), tasks, len(effects), len(effects) - len({e.task for e in effects}))
 
 
-def audit_promises(store: Path, child: Child) -> bool:
+def audit_promises(store: Store, child: Child) -> bool:
     """A process was killed. What its client had been told is in the store that it left. Returns whether the root has ended."""
-    assert rows_of(store, "PRAGMA integrity_check") == [("ok",)], "the file is damaged"
+    assert store.faults() == []
     if not child.times("commit"):
         return False  # there may be no table yet
-    statuses = [status for (status,) in rows_of(store, f"SELECT status FROM instances WHERE id = '{ROOT}'")]  # noqa: S608  # a constant
+    statuses = [status for (status,) in store.rows(f"SELECT status FROM instances WHERE id = '{ROOT}'")]  # noqa: S608  # a constant
     if child.times("scheduled"):
         assert statuses, "the client was told that the root is started, and it is not"
     if child.times("result"):
@@ -255,18 +248,16 @@ def _audit_commands(events: list[Event], kind: str) -> Iterator[str]:
         yield f"{kind}: the numbers are {given}"
 
 
-def audit_leftovers(store: Path) -> Iterator[str]:
+def audit_leftovers(store: Store) -> Iterator[str]:
     """Nothing of ended instances remains, and nobody who left in order holds anything."""
     for view in ("tasks", "messages", "workers"):
-        rows = rows_of(store, f"SELECT * FROM {view} LIMIT 3")  # noqa: S608  # one of three words
+        rows = store.rows(f"SELECT * FROM {view} LIMIT 3")  # noqa: S608  # one of three words
         if rows:
             yield f"{view} are left over: {rows}"
-    held = rows_of(store, "SELECT id, holder, claimed FROM instances WHERE holder IS NOT NULL OR claimed OR parked LIMIT 3")
+    held = store.rows("SELECT id, holder, claimed FROM instances WHERE holder IS NOT NULL OR claimed OR parked LIMIT 3")
     if held:
         yield f"still held or parked: {held}"
-    check = rows_of(store, "PRAGMA integrity_check")
-    if check != [("ok",)]:
-        yield f"the file is damaged: {check}"
+    yield from store.faults()
 
 
 def audit_errors(text: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The program that the crash tests start, kill and start again: ``python -m tests.crash.program MODE --url sqlite:////…``.
+"""The program that the crash tests start, kill and start again: ``python -m tests.crash.program MODE --url sqlite:////…`` (or ``postgresql://…``).
 
     run      works, starts the root orchestration (or finds it started), waits for its result and prints it as JSON
     work     works from when the file --gate exists until the file --stop does
@@ -38,6 +38,7 @@ from durable_core import (
 )
 from tests.crash.failpoints import Commits, watch_commits
 from tests.crash.journal import Journal
+from tests.crash.stores import store_at
 
 ROOT = "root"
 FAILURES = 2
@@ -329,7 +330,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--url", required=True)
     parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--check-durable", type=Path)
+    parser.add_argument("--check-durable", action="store_true", help="ask the store at each effect whether its task is there")
     parser.add_argument("--report", type=int, default=-1)
     parser.add_argument("--point")
     parser.add_argument("--shape", default="4,4,4,3")
@@ -346,5 +347,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     given = arguments()
     _errand_s = given.errand_s
-    journal.open(given.log, given.check_durable, given.report)
+    journal.open(given.log, store_at(given.url) if given.check_durable else None, given.report)
     sys.exit(asyncio.run(main(given, watch_commits(given.point, journal))))

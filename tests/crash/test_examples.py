@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import pytest
 from attrs import frozen
 
 from examples.catalogue import EXAMPLES
-from tests.crash.audit import audit, read_orchestrations, rows_of
+from tests.crash.audit import audit, read_orchestrations
 from tests.crash.children import PATIENCE_S, Child, Place
 from tests.crash.example import REST, WORKER, WORKER_ENDED
 
@@ -45,7 +44,7 @@ class Case:
         return self.name in (REST, WORKER)
 
     def start(self, place: Place, point: str | None = None) -> Child:
-        more = ["--store", str(place.store), "--commits", str(place.folder / "commits")]
+        more = ["--commits", str(place.folder / "commits")]
         if point is not None:
             more += ["--worker-point" if self.name == WORKER else "--point", point]
         return place.start(REST if self.of_rest else self.name, *more, program="tests.crash.example")
@@ -63,10 +62,10 @@ class Case:
         status = self.start(place, point).wait_for_death()
         assert status in (0, WORKER_ENDED if self.name == WORKER else -signal.SIGKILL), f"ended with {status}: {place.errors()}"
         if place.store.exists():
-            assert rows_of(place.copy(), "PRAGMA integrity_check") == [("ok",)], "the file is damaged"
+            assert place.copy().faults() == []
         self.start(place).finish()
         self.audit(place)
-        shutil.rmtree(place.folder)  # of one that failed it stays
+        place.remove()
         return status != 0
 
     def audit(self, place: Place) -> None:
@@ -81,7 +80,7 @@ class Case:
 def wait_for_workers(place: Place) -> None:
     """A worker whose parent was killed ends by itself, but is nobody's child any more."""
     deadline = time.monotonic() + PATIENCE_S
-    while rows_of(place.store, "SELECT 1 FROM workers"):
+    while place.store.rows("SELECT 1 FROM workers"):
         assert time.monotonic() < deadline, f"a worker stays behind: {place.errors()}"
         time.sleep(0.02)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from durable_core import DurableClient
-from tests.crash.audit import audit_errands, read_effects, rows_of
+from tests.crash.audit import audit_errands, read_effects
 from tests.crash.children import LONG, PATIENCE_S, TIMEOUT_S, Child, Place
 from tests.crash.program import errand, new_engine
 
@@ -48,7 +48,7 @@ def start_workers(place: Place, many: int, *more: str, **options: object) -> lis
 
 
 def left(place: Place) -> int:
-    [(count,)] = rows_of(place.store, "SELECT count(*) FROM instances WHERE status IN ('PENDING', 'RUNNING')")
+    [(count,)] = place.store.rows("SELECT count(*) FROM instances WHERE status IN ('PENDING', 'RUNNING')")
     assert isinstance(count, int)
     return count
 

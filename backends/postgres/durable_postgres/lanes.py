@@ -82,6 +82,11 @@ class Lane:
                 self._drop()
                 raise
 
+    def cut(self) -> None:
+        """Lose the connection, as a network does; what is under way does not learn how it ended."""
+        if self._connection is not None:
+            self._connection.terminate()
+
     async def close(self) -> None:
         self._closed = True
         async with self._turn:

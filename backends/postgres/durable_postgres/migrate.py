@@ -62,6 +62,8 @@ def _check_server(server: asyncpg.Record, options: PostgresOptions) -> None:
 
 async def _version(connection: Connection, options: PostgresOptions) -> int:
     version = await connection.fetchval(query("schema_version"))
+    if version is None:
+        raise StoreFormatError(f"{options.where} is damaged: its version is missing; restore a backup")
     check_version(version, options.where)
     return int(version)
 

@@ -25,11 +25,11 @@ class Reads:
     def __init__(self, options: PostgresOptions) -> None:
         self._where = options.where
         # A filter's conditions decide which index serves it: its plan is to see them.
-        self._lanes = [Lane(options, plan_cache_mode="auto") for _ in range(options.readers)]
-        self._next = cycle(self._lanes)
+        self.lanes = [Lane(options, plan_cache_mode="auto") for _ in range(options.readers)]
+        self._next = cycle(self.lanes)
 
     async def close(self) -> None:
-        for lane in self._lanes:
+        for lane in self.lanes:
             await lane.close()
 
     async def get_instances(self, ids: Sequence[str]) -> list[InstanceRecord | None]:
@@ -76,7 +76,7 @@ class Reads:
         return await self._read(read)
 
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
-        lane = next((lane for lane in self._lanes if lane.is_free), None) or next(self._next)
+        lane = next((lane for lane in self.lanes if lane.is_free), None) or next(self._next)
         try:
             async with lane.use() as connection:
                 return await read(connection)

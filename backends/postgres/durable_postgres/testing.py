@@ -20,7 +20,7 @@ from durable_postgres.options import parse_url
 from durable_postgres.queries import query
 from durable_postgres.servers import server_url
 
-__all__ = ["PostgresHarness", "drop_hub", "find_faults", "fresh_hub"]
+__all__ = ["PostgresHarness", "ServerClockHarness", "drop_hub", "find_faults", "fresh_hub"]
 
 _START_US = 1_700_000_000_000_000
 _numbers = itertools.count(1)
@@ -55,15 +55,19 @@ class PostgresHarness:
     """A hub of its own whose clock stands still but for ``advance_clock``, and where a closed handle is dead at once. Commits do not wait for
     the disk: no test of the kit ends the server."""
 
-    features = frozenset({"many_handles", "frozen_clock"})
+    features = frozenset({"many_handles", "attach", "cut_connection", "corrupt", "frozen_clock"})
 
     def __init__(self, url: str = "postgresql:///:temp:") -> None:
         location, _, options = url.partition("?")
         if not location.endswith(":///:temp:"):
             raise StoreUrlError("the tests make hubs of their own: use postgresql:///:temp:, and name a server by DURABLE_TEST_POSTGRES")
-        self.url = fresh_hub(f"&death_grace_s=0&synchronous_commit=off{options and '&' + options}")
+        self.location = fresh_hub(f"&death_grace_s=0&synchronous_commit=off{options and '&' + options}")
         self._now_us = _START_US
         self._handles: list[PostgresBackend] = []
+
+    @classmethod
+    def attach(cls, location: str) -> AttachedHarness:
+        return AttachedHarness(location)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,17 +83,56 @@ class PostgresHarness:
         """What closing does is what the end of a process does: locks are let go of, leases stay."""
         await handle.close()
 
+    async def cut_connection(self, handle: Backend) -> None:
+        assert isinstance(handle, PostgresBackend)
+        handle.cut()
+
+    async def corrupt(self) -> None:
+        """What says which version the hub has is gone."""
+        connection = await connect(parse_url(self.location, {}))
+        try:
+            await connection.execute("TRUNCATE hub")
+        finally:
+            await connection.close()
+
     async def destroy(self) -> None:
         for handle in self._handles:
             await handle.close()
         if self._handles:
-            await drop_hub(self.url)
+            await drop_hub(self.location)
 
     def advance_clock(self, us: int) -> None:
         self._now_us += us
 
     def _new(self) -> PostgresBackend:
-        return open_backend(self.url, clock_us=lambda: self._now_us)
+        return open_backend(self.location, clock_us=lambda: self._now_us)
+
+
+class ServerClockHarness(PostgresHarness):
+    """The same with the server's clock."""
+
+    features = PostgresHarness.features - {"frozen_clock"} | {"server_clock"}
+
+    def _new(self) -> PostgresBackend:
+        return open_backend(self.location)
+
+
+class AttachedHarness(ServerClockHarness):
+    """On the hub of another harness."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._handles = []
+
+    async def open(self) -> Backend:
+        handle = self._new()
+        await handle.open(create=False)
+        self._handles.append(handle)
+        return handle
+
+    async def destroy(self) -> None:
+        for handle in self._handles:
+            await handle.close()
 
 
 if __name__ == "__main__":  # a server to try things on: python -m durable_postgres.testing
