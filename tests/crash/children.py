@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define, field
 
-from tests.crash.stores import Store
+from tests.crash.stores import Row, Store
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = "tests.crash.program"
@@ -69,9 +69,23 @@ class Place:
         """``options`` are ``WorkerOptions``. It works until ``stop``."""
         return self.start("work", "--stop", str(self.folder / "stop"), "--options", json.dumps(options), *more)
 
+    def left(self) -> int:
+        """Orchestrations that have not ended."""
+        [(count,)] = self.store.rows("SELECT count(*) FROM instances WHERE status IN ('PENDING', 'RUNNING')")
+        assert isinstance(count, int)
+        return count
+
+    def registered(self) -> list[Row]:
+        """Workers that live, or whose death nobody has noticed yet."""
+        return self.store.rows("SELECT id FROM workers")
+
     def stop(self) -> None:
         """Workers may end."""
         (self.folder / "stop").touch()
+
+    def make_way(self) -> None:
+        """For workers after those that were stopped."""
+        (self.folder / "stop").unlink(missing_ok=True)
 
     def copy(self) -> Store:
         """The store as it lies there, to be looked at."""

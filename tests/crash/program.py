@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 import zlib
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from durable_core import (
     InstanceNotFoundError,
     OrchestrationContext,
     RetryPolicy,
+    StoreUnavailableError,
     WorkerOptions,
     activity,
     entity,
@@ -205,6 +207,22 @@ async def errand(ctx: OrchestrationContext, number: int) -> int:
 
 
 _errand_s = 0.0
+WANDER_S = 0.2
+"""At most."""
+
+
+@activity
+async def wander(ctx: ActivityContext, number: int) -> int:
+    """From nothing to ``WANDER_S``, the same for the same number."""
+    label = f"wander {number}"
+    journal.effect(ctx, label)
+    await asyncio.sleep(zlib.crc32(label.encode()) % 1_000 / 1_000 * WANDER_S)
+    return number
+
+
+@orchestrator
+async def fan_out(ctx: OrchestrationContext, width: int) -> int:
+    return sum(await asyncio.gather(*(ctx.call_activity(wander, number) for number in range(width))))
 
 
 # ── those that misbehave ──────────────────────────────────────────────────────────────────────────────────────
@@ -264,7 +282,7 @@ def new_engine(**options: Any) -> DurableEngine:
     engine = DurableEngine(options=WorkerOptions(**options))
     engine.register(
         Tally, step, step_in_thread, add_pair, flaky, child, generations, retrying, root, fetch, store, errand,
-        poison, Misfit, innocent, slow, burn, slowly, burning,
+        wander, fan_out, poison, Misfit, innocent, slow, burn, slowly, burning,
     )  # fmt: skip
     return engine
 
@@ -283,6 +301,18 @@ async def run(engine: DurableEngine, given: argparse.Namespace) -> dict[str, obj
 async def work(engine: DurableEngine, given: argparse.Namespace) -> dict[str, object]:
     await appearance(given.stop)
     return {}
+
+
+async def open_engine(opened: AsyncExitStack, engine: DurableEngine, given: argparse.Namespace) -> None:
+    """A worker waits for a server that is away at that moment, as whoever starts workers would have it."""
+    while True:
+        try:
+            await opened.enter_async_context(engine.open(given.url, worker=given.mode != "submit"))
+            return
+        except StoreUnavailableError:
+            if given.mode != "work":
+                raise
+            await asyncio.sleep(0.1)
 
 
 async def appearance(file: Path) -> None:
@@ -312,7 +342,8 @@ async def main(given: argparse.Namespace, commits: Commits) -> int:
         await appearance(given.gate)
     journal.report("open")
     try:
-        async with engine.open(given.url, worker=given.mode != "submit"):
+        async with AsyncExitStack() as opened:
+            await open_engine(opened, engine, given)
             journal.report("ready")
             answer = await MODES[given.mode](engine, given)
     except asyncio.CancelledError:

@@ -13,9 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import asyncpg
-
 from durable_core.errors import StoreUnavailableError
+from durable_postgres.errors import translate
 from durable_postgres.lanes import Lane
 from durable_postgres.options import parse_url
 from durable_postgres.testing import find_faults as find_faults_in_postgres
@@ -136,8 +135,8 @@ class PostgresStore:
             try:
                 async with self._lane.use() as connection:
                     return [tuple(row) for row in await connection.fetch(sql, *arguments)]
-            except (StoreUnavailableError, OSError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError):
-                if time.monotonic() > deadline:
+            except Exception as error:
+                if time.monotonic() > deadline or not isinstance(translate(error, self.url), StoreUnavailableError):
                     raise
                 await asyncio.sleep(0.05)
 

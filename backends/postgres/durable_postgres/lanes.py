@@ -66,6 +66,10 @@ class Lane:
     def is_free(self) -> bool:
         return not self._turn.locked()
 
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed()
+
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Connection]:
         """The connection, for this user alone. Errors are the driver's; after any but one that the server or we reported, and after

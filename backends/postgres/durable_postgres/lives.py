@@ -1,8 +1,10 @@
 """The connection that keeps this handle's incarnations alive, and listens.
 
 An incarnation holds a session-level advisory lock: when its process ends, however, the server lets go of the lock, and whoever can take
-it knows. A connection may also break by itself, or the server restart; so an incarnation counts as dead only when its lock has been free
-for ``death_grace_s``, by when its process has connected again and taken it.
+it knows. A connection may also break by itself; so an incarnation counts as dead only when its lock has been free for ``death_grace_s``,
+by when its process has connected again and taken it. A restart of the server takes all locks at once, and not everybody is back at once: who
+lost this connection, or finds a server that has just started, gives the others ``_RETURN_S`` more. (A worker that is given up by mistake
+loses no work, but its activities run twice.)
 
 The same connection LISTENs, and heartbeats run on it: one that went deaf is found by the next beat (or ping) at the latest.
 """
@@ -27,9 +29,10 @@ _logger = logging.getLogger("durable_core.postgres")
 _PING_S = 5.0
 _RETRY_S = 0.05
 _LAST_RETRY_S = 2.0
+_RETURN_S = _LAST_RETRY_S + 1.0
 _WORK, _ENDED = "work", "ended"
-_LOST = (StoreError, OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What using the connection may raise when it, or the server, is not there."""
+_LOST = (StoreError, OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What using the connection may raise when it, or the server, is not there, or goes away at that moment."""
 
 
 class Lives:
@@ -42,6 +45,8 @@ class Lives:
         self._held: set[str] = set()
         self._lifeless: dict[str, float] = {}
         self._used_s = 0.0
+        self._others_are_back_s = 0.0
+        self._was_connected = False
         self._broken = asyncio.Event()
         self.lane = Lane(options, self._prepare)
         self._keeper = asyncio.create_task(self._keep(), name="durable-postgres connection")
@@ -64,11 +69,11 @@ class Lives:
     def proven_dead(self, lifeless: Iterable[str]) -> list[str]:
         """Of the workers whose lock is free: those for whom it has been for long enough."""
         now_s, grace_s = time.monotonic(), self._options.death_grace_s
-        seen = set(lifeless) - self._held
-        new = seen - self._lifeless.keys()
-        self._lifeless = {worker: self._lifeless.get(worker, now_s) for worker in seen}
+        seen = set(lifeless) - self._held if self.lane.is_open or not grace_s else set[str]()
+        new, from_s = seen - self._lifeless.keys(), max(now_s, self._others_are_back_s)
+        self._lifeless = {worker: self._lifeless.get(worker, from_s) for worker in seen}
         if new and grace_s > 0:  # have somebody look again
-            asyncio.get_running_loop().call_later(grace_s + 0.01, self._heard, False)
+            asyncio.get_running_loop().call_later(from_s - now_s + grace_s + 0.01, self._heard, False)
         return [worker for worker, since_s in self._lifeless.items() if since_s + grace_s <= now_s]
 
     async def tell(self, ended: bool) -> None:
@@ -96,6 +101,10 @@ class Lives:
         await connection.add_listener(self._channel, self._hear)
         for worker in self._held:
             await connection.execute(query("hold_life"), worker.encode())
+        if self._options.death_grace_s > 0:
+            up_s = 0.0 if self._was_connected else await connection.fetchval(query("server_uptime"))
+            self._others_are_back_s, self._lifeless = time.monotonic() + max(0.0, _RETURN_S - up_s), {}
+        self._was_connected = True
         self._heard(True)  # what others told meanwhile was missed
 
     def _hear(self, connection: Connection, sender: int, _channel: str, payload: str) -> None:

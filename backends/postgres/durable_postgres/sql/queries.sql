@@ -145,6 +145,10 @@ SELECT pg_advisory_unlock(life_of($1));
 -- All incarnations of this handle are over.
 SELECT pg_advisory_unlock_all();
 
+-- name: server_uptime
+-- For how many seconds has the server been there?
+SELECT extract(epoch FROM now() - pg_postmaster_start_time())::float8;
+
 -- name: tell
 -- Wake up whoever listens, on this handle or another.
 SELECT pg_notify($1, $2);
