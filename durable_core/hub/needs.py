@@ -65,7 +65,7 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
                 found.instances.add(instance)
             case Purge(instance):
                 found.instances.add(instance)
-                found.inbox_heads.add(instance)
+                found.inbox_heads.update(() if command.idle_version is None else (instance,))
                 found.details.add((instance, "obituaries"))
             case Grant(worker):
                 found.workers.add(worker)
@@ -109,6 +109,4 @@ def _create(found: Needs, command: CreateInstance, page: int) -> None:
         found.inboxes[command.instance] += page
     if command.reuse == "terminate_and_replace":
         found.details.add((command.instance, "obituaries"))
-    if command.bounce is not None:
-        found.instances.add(command.bounce.target)
-    found.instances.update(message.target for message in command.obituaries)
+    found.instances.update(message.target for message in (command.bounce, *command.obituaries) if message is not None)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from durable_core.backend import Backend, Command, Outcome
+from durable_core.backend import Backend, Command, Outcome, OutcomeStatus, Purge
 from durable_core.errors import DurableError, EngineStateError, StoreError, StoreUnavailableError
 from durable_core.runtime.clock import Clock
 
@@ -96,6 +96,8 @@ class Committer:
                 continue
             self.repeated = waited > 0
             for (command, answer), outcome in zip(batch, outcomes, strict=True):
+                if self.repeated and isinstance(command, Purge) and outcome.status is OutcomeStatus.GONE:
+                    outcome = Outcome(OutcomeStatus.ALREADY_APPLIED)  # by the submission whose reply was lost
                 try:
                     _give(answer, outcome)
                 except Exception:

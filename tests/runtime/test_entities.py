@@ -124,6 +124,15 @@ async def holds_in_the_background(ctx: OrchestrationContext, again: bool) -> Non
 
 
 @engine.orchestrator
+async def gives_up(ctx: OrchestrationContext) -> str:
+    try:
+        async with asyncio.timeout(0.2), ctx.lock_entities(EntityId("account", "free"), EntityId("account", "held")):
+            return "inside"
+    except TimeoutError:
+        return "gave up"
+
+
+@engine.orchestrator
 async def count(ctx: OrchestrationContext, key: str) -> int:
     return await ctx.entity(Account, key).call(Account.add, 1)
 
@@ -210,6 +219,22 @@ def test_the_end_of_a_section_unlocks(url, run, how):
             else:
                 assert await handle.result(20 * SECOND) == "returns"
             await locks_are_free(engine.client)
+
+    run(main)
+
+
+def test_giving_up_a_lock_that_another_has_takes_the_request_back(url, run):
+    async def main():
+        async with engine.open(url):
+            client = engine.client
+            holder = await client.schedule_new_orchestration(hold, "waits", instance_id="holder")
+            await until(lambda: is_locked(client))
+            waiting = await client.schedule_new_orchestration(gives_up)
+            assert await waiting.result(20 * SECOND) == "gave up"
+            await client.raise_event(holder.id, "go on")
+            await holder.result(20 * SECOND)
+            for key in ("held", "free"):
+                await (await client.schedule_new_orchestration(count, key)).result(5 * SECOND)
 
     run(main)
 

@@ -27,7 +27,7 @@ from durable_core import (
     activity,
     orchestrator,
 )
-from durable_core.backend import AbandonWorker, Command, CommitTurn, Message, Outcome, OutcomeStatus, Selectors, SendMessage
+from durable_core.backend import AbandonWorker, Command, CommitTurn, Message, Outcome, OutcomeStatus, Purge, Selectors, SendMessage
 from durable_core.codec import encode_event
 from durable_core.events import EventRaised, TaskCompleted, TaskScheduled
 from durable_core.runtime.worker.guard import TurnGuard
@@ -359,6 +359,32 @@ def test_tasks_of_a_commit_that_was_accepted_unheard_are_not_lost(run):
             return await handle.result(20 * SECOND)
 
     assert run(main) == 8
+
+
+def test_a_purge_is_counted_although_its_reply_was_lost(run):
+    class Mute(MemoryBackend):
+        """The reply to the first purge is lost."""
+
+        purges = 0
+
+        async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+            outcomes = await super().apply(commands)
+            self.purges += sum(isinstance(command, Purge) for command in commands)
+            if self.purges == 1:
+                self.purges += 1
+                raise StoreUnavailableError("the reply is lost")
+            return outcomes
+
+    engine = engine_with(double, original)
+
+    async def main():
+        async with engine.open(backend=Mute()):
+            handle = await engine.client.schedule_new_orchestration(original, instance_id="f")
+            await engine.client.raise_event(handle.id, "go")
+            await handle.result(20 * SECOND)
+            return await engine.client.purge("f"), await engine.client.get_instance("f")
+
+    assert run(main) == (1, None)
 
 
 def test_an_engine_that_cannot_start_leaves_nothing_behind_and_can_be_opened_again(run):

@@ -92,10 +92,7 @@ class LifecycleClient(Sender):
 
     async def _purge(self, instance_id: str, recursive: bool, force: bool) -> int:
         """The instance first: what is left if this is interrupted is found by its status, not by its parent."""
-        children = (
-            []
-            if not recursive
-            else [r async for r in self._opened().reader.records(InstanceFilter(None if force else ENDED, parent=instance_id))]
-        )
-        purged = (await self._apply(Purge(instance_id, force=force))).status is OutcomeStatus.OK
+        wanted = InstanceFilter(None if force else ENDED, parent=instance_id)
+        children = [record async for record in self._opened().reader.records(wanted)] if recursive else []
+        purged = (await self._apply(Purge(instance_id, force=force))).status is not OutcomeStatus.GONE
         return purged + sum([await self._purge(child.instance, recursive, force) for child in children])

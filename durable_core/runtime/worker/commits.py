@@ -143,10 +143,10 @@ class TurnTranslator:
 
     def _start_child(self, event: ev.SubOrchestrationStarted) -> None:
         live, execution, child = self._live, fresh_id(), event.instance_id
-        start = ev.ExecutionStarted(event.name, event.input, event.arity, parent=self._as_parent(event.id), tags=event.tags or {})
-
+        parent = self._as_parent(event.id)
+        start = ev.ExecutionStarted(event.name, event.input, event.arity, parent=parent, tags=event.tags or {})
         taken = f"the instance id {child!r} of the sub-orchestration is taken by an instance that is not an ended child of this parent; choose another instance_id"
-        bounce = _failed_child(f"{execution}>bounce", self._as_parent(event.id), child, "InstanceAlreadyExistsError", taken)
+        bounce = _failed_child(f"{execution}>bounce", parent, child, "InstanceAlreadyExistsError", taken)
         self._lists["creates"].append(
             store.CreateInstance(
                 child,
@@ -155,7 +155,7 @@ class TurnTranslator:
                 encode_event(start),
                 parent=store.ParentRef(live.instance, live.execution),
                 bounce=bounce,
-                obituaries=(removal_notice(self._as_parent(event.id), child, execution),),
+                obituaries=(removal_notice(parent, child, execution),),
             )
         )
 
@@ -184,18 +184,18 @@ def termination(target: str, id: str, sender: str) -> Message:
     return Message(id, target, encode_event(ev.ExecutionTerminated(None, recursive=True)), None, sender, control=True)
 
 
-_KINDS: dict[Any, str] = {
+_ISSUED: dict[Any, str] = {
     ev.TaskScheduled: "task",
     ev.TimerCreated: "timer",
     ev.SubOrchestrationStarted: "child",
     ev.EntityCalled: "entity",
     ev.EntityLockRequested: "entity",
-    ev.EntityUnlocked: "entity",
 }
+_KINDS = _ISSUED | {ev.EntityUnlocked: "entity"}
 
 
 def _command(event: Any) -> tuple[str, int] | None:
-    """Which command an event issues or cancels."""
+    """Which command an event issues, takes back or cancels."""
     kind = event.kind if type(event) is ev.CommandCancelled else _KINDS.get(type(event))
     return (kind, event.id) if kind is not None else None
 
@@ -203,7 +203,7 @@ def _command(event: Any) -> tuple[str, int] | None:
 def _cancelled_at_once(events: Iterable[Any]) -> set[tuple[str, int]]:
     """Commands that were issued and cancelled in this very turn; both stay in the history, neither reaches the store."""
     cancelled: set[tuple[str, int]] = {(event.kind, event.id) for event in events if type(event) is ev.CommandCancelled}
-    return cancelled and cancelled & {(_KINDS[type(event)], event.id) for event in events if type(event) in _KINDS}
+    return cancelled and cancelled & {(_ISSUED[type(event)], event.id) for event in events if type(event) in _ISSUED}
 
 
 def _unknown_problem(names: tuple[str, ...]) -> str | None:

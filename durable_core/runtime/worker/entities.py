@@ -60,7 +60,6 @@ class EntityRunner(Runner[LiveEntity]):
         return LiveEntity(*fence, claimed.name, bound=bound, snapshot=snapshot)
 
     def turn(self, live: LiveEntity) -> None:
-        live.busy = True
         live.in_flight = [live.queue.popleft() for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn))]
         self.background(self._serve(live))
 

@@ -158,24 +158,19 @@ class Worker:
             await clock.sleep(options.heartbeat_s)
             try:
                 beat = await self._beat(self.id)
+                if not beat.alive:  # if this fails, the next beat will say so again
+                    await self._start_afresh()
             except StoreError as error:
                 _logger.warning("heartbeat failed: %s (the last one succeeded %.0f s ago)", error, clock.time() - last)
                 continue
             last = clock.time()
             for task in beat.cancelled:
                 self.turns.activities.cancel(task)
-            if not beat.alive:
-                # The leases are gone. What runs is cancelled: others run it by now.
-                _logger.error("this worker was given up as dead (a pause of over %.0f s?); it starts afresh", options.worker_ttl_s)
-                self.turns.activities.stop()
-                for runner in (self.entities, self.turns):
-                    await runner.close()
-                await self._start_afresh()
 
     async def _start_afresh(self) -> None:
-        while True:
-            try:
-                return await self._incarnate()
-            except StoreError as error:
-                _logger.warning("starting afresh failed: %s; trying again", error)
-                await self._session.clock.sleep(self._session.options.heartbeat_s)
+        """The leases are gone. What runs is cancelled: others run it by now."""
+        _logger.error("this worker was given up as dead (a pause of over %.0f s?); it starts afresh", self._session.options.worker_ttl_s)
+        self.turns.activities.stop()
+        for runner in (self.entities, self.turns):
+            await runner.close()
+        await self._incarnate()
