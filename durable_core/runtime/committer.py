@@ -70,6 +70,14 @@ class Committer:
     def _waiting(self, limit: int) -> list[Entry]:
         return [self._queue.get_nowait() for _ in range(min(limit, self._queue.qsize()))]
 
+    def _fail_queued_clients(self, error: DurableError) -> None:
+        """Those behind a batch that is tried again and again: they would never hear of it."""
+        queued = self._waiting(self._queue.qsize())
+        for entry in _fail_clients(queued, error):
+            self._queue.put_nowait(entry)
+        for _ in queued:
+            self._queue.task_done()
+
     async def _run(self) -> None:
         while True:
             if not self._batch:
@@ -88,6 +96,7 @@ class Committer:
             except StoreError as error:
                 if waited > _CLIENT_PATIENCE_S or not isinstance(error, StoreUnavailableError):
                     batch = _fail_clients(batch, error)
+                    self._fail_queued_clients(error)
                 if batch and waited == 0:
                     _logger.warning("the store does not take writes: %s; trying again", error)
                 await self._clock.sleep(delay)

@@ -22,6 +22,7 @@ from durable_core import (
     OrchestrationContext,
     OrchestrationFailedError,
     OrchestrationStuckError,
+    StoreReadOnlyError,
     StoreUnavailableError,
     TaskFailedError,
     activity,
@@ -359,6 +360,42 @@ def test_tasks_of_a_commit_that_was_accepted_unheard_are_not_lost(run):
             return await handle.result(20 * SECOND)
 
     assert run(main) == 8
+
+
+def test_a_client_behind_a_worker_that_tries_again_hears_that_the_store_takes_no_writes(run):
+    """The worker's commands are not given up; those of a client that come after them must not wait as long."""
+
+    class ReadOnly(MemoryBackend):
+        on = False
+        refused = asyncio.Event()
+
+        async def apply(self, commands):
+            if self.on:
+                self.refused.set()
+                raise StoreReadOnlyError("no writes here")
+            return await super().apply(commands)
+
+    @activity
+    async def until_read_only(number: int) -> int:
+        ReadOnly.on = True
+        return number
+
+    @orchestrator
+    async def flow(ctx: OrchestrationContext) -> int:
+        return await ctx.call_activity(until_read_only, 3)
+
+    engine = engine_with(flow, until_read_only)
+
+    async def main():
+        async with engine.open(backend=ReadOnly()):
+            handle = await engine.client.schedule_new_orchestration(flow)
+            await ReadOnly.refused.wait()
+            with pytest.raises(StoreReadOnlyError):
+                await asyncio.wait_for(engine.client.schedule_new_orchestration(flow), 20)
+            ReadOnly.on = False
+            assert await handle.result() == 3
+
+    run(main)
 
 
 def test_a_purge_is_counted_although_its_reply_was_lost(run):
