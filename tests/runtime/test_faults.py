@@ -33,6 +33,7 @@ from durable_core.codec import encode_event
 from durable_core.events import EventRaised, TaskCompleted, TaskScheduled
 from durable_core.runtime.worker.guard import TurnGuard
 from durable_core.testing.memory import MemoryBackend
+from durable_sqlite import open_backend
 from tests.runtime import module_activities
 from tests.runtime.support import SECOND, engine_with, until
 
@@ -360,6 +361,32 @@ def test_tasks_of_a_commit_that_was_accepted_unheard_are_not_lost(run):
             return await handle.result(20 * SECOND)
 
     assert run(main) == 8
+
+
+def test_a_history_that_the_store_does_not_give_is_no_attempt(tmp_path, run, monkeypatch):
+    """An outage that lasts must park nobody."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    engine = engine_with(original, double, max_attempts=1, first_backoff_s=0.01)
+    backend = open_backend(url)
+    read_history, refusals = backend.read_history, [StoreUnavailableError("no answer")] * 3
+
+    async def refuse(ranges):
+        if refusals:
+            raise refusals.pop()
+        return await read_history(ranges)
+
+    monkeypatch.setattr(backend, "read_history", refuse)
+
+    async def main():
+        async with engine.open(url):
+            await engine.client.schedule_new_orchestration(original, instance_id="f")
+            await until(lambda: _has(engine, "f", TaskCompleted))
+        async with engine.open(backend=backend):
+            await engine.client.raise_event("f", "go")
+            assert await engine.client.get_handle(original, "f").result(20 * SECOND) == 8
+            assert not refusals
+
+    run(main)
 
 
 def test_a_client_behind_a_worker_that_tries_again_hears_that_the_store_takes_no_writes(run):

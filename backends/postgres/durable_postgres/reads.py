@@ -8,7 +8,7 @@ from itertools import cycle, pairwise
 from typing import Any, TypeVar
 
 from durable_core.backend import ENTITY_PREFIX, HistoryPage, HistoryRange, HistoryRow, InstanceFilter, InstanceRecord, Page
-from durable_core.errors import StoreError
+from durable_core.errors import StoreError, StoreUnavailableError
 from durable_core.hub import State, cursor_after, read_cursor, record_of
 from durable_postgres.errors import cannot_connect
 from durable_postgres.lanes import Connection, Lane
@@ -76,6 +76,14 @@ class Reads:
         return await self._read(read)
 
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            return await self._read_once(read)
+        except StoreUnavailableError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            return await self._read_once(read)  # the connection may have been lost long ago, unseen: a new one may well work
+
+    async def _read_once(self, read: Callable[[Connection], Awaitable[T]]) -> T:
         lane = next((lane for lane in self.lanes if lane.is_free), None) or next(self._next)
         try:
             async with lane.use() as connection:
