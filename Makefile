@@ -15,7 +15,7 @@ URL_postgres := durable_postgres.testing:PostgresHarness
 URL = $(or $(URL_$(BACKEND)),$(BACKEND))
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate crash crash-examples clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate crash crash-postgres crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -67,8 +67,12 @@ SEEDS ?= 1000
 simulate: venv ## the whole engine in simulated trouble, seed after seed (SEEDS=1000 FIRST=0)
 	$(PY) -m durable_core.testing.simulation --seeds $(SEEDS) --first $(or $(FIRST),0)
 
-crash: venv ## the long crash test: 300 kills
+crash: venv ## the long crash test, on each durable store: 300 kills
 	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0
+
+crash-postgres: venv ## workers and server under a load on PostgreSQL, two minutes each (DURABLE_LOAD_S=120), and 10,000 rounds of crossing messages
+	DURABLE_LOAD_S=$(or $(DURABLE_LOAD_S),120) $(PYTEST) tests/crash/test_load.py --timeout=0
+	DURABLE_CROSSINGS=$(or $(DURABLE_CROSSINGS),10000) $(PYTEST) backends/postgres/tests/test_concurrency.py -k message_each_other --timeout=0
 
 crash-examples: venv ## every example, killed before and after each of its commits
 	DURABLE_POINTS=all $(PYTEST) tests/crash/test_examples.py

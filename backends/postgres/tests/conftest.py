@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,10 @@ from durable_conformance.driver import Driver
 from durable_core.backend import Backend, Capabilities
 from durable_postgres import PostgresBackend, open_backend
 from durable_postgres.testing import drop_hub, fresh_hub
+
+
+PATIENCE_S = None if "DURABLE_CROSSINGS" in os.environ else 100.0
+"""Of one test; none in the long run."""
 
 
 class Handles:
@@ -211,7 +216,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     async def run() -> None:
         try:
-            await asyncio.wait_for(test(**arguments), 100)
+            await asyncio.wait_for(test(**arguments), PATIENCE_S)
         finally:
             for opened in map(pyfuncitem.funcargs.get, ("handle", "proxy")):
                 if isinstance(opened, Handles | Proxy):
