@@ -17,7 +17,6 @@ from durable_core.backend import Backend, Capabilities
 from durable_postgres import PostgresBackend, open_backend
 from durable_postgres.testing import drop_hub, fresh_hub
 
-
 PATIENCE_S = None if "DURABLE_CROSSINGS" in os.environ else 100.0
 """Of one test; none in the long run."""
 
