@@ -65,23 +65,20 @@ class PostgresHarness:
         self._now_us = _START_US
         self._handles: list[PostgresBackend] = []
 
-    @classmethod
-    def attach(cls, location: str) -> AttachedHarness:
-        return AttachedHarness(location)
-
     @property
     def capabilities(self) -> Capabilities:
         return self._new().capabilities
 
     async def open(self) -> Backend:
-        handle = self._new()
-        await handle.open()
-        self._handles.append(handle)
-        return handle
+        return await self._open(create=True)
 
     async def kill(self, handle: Backend) -> None:
-        """What closing does is what the end of a process does: locks are let go of, leases stay."""
+        """To close it ends its sessions and gives no lease back: just like the end of its process."""
         await handle.close()
+
+    @classmethod
+    def attach(cls, location: str) -> AttachedHarness:
+        return AttachedHarness(location)
 
     async def cut_connection(self, handle: Backend) -> None:
         assert isinstance(handle, PostgresBackend)
@@ -104,6 +101,11 @@ class PostgresHarness:
     def advance_clock(self, us: int) -> None:
         self._now_us += us
 
+    async def _open(self, *, create: bool) -> Backend:
+        self._handles.append(handle := self._new())
+        await handle.open(create=create)
+        return handle
+
     def _new(self) -> PostgresBackend:
         return open_backend(self.location, clock_us=lambda: self._now_us)
 
@@ -125,10 +127,7 @@ class AttachedHarness(ServerClockHarness):
         self._handles = []
 
     async def open(self) -> Backend:
-        handle = self._new()
-        await handle.open(create=False)
-        self._handles.append(handle)
-        return handle
+        return await self._open(create=False)
 
     async def destroy(self) -> None:
         for handle in self._handles:

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from durable_conformance.driver import Driver
-from durable_core.backend import Backend, Capabilities
+from durable_conformance.driver import Driver, driver_of
 from durable_postgres import PostgresBackend, open_backend
 from durable_postgres.testing import drop_hub, fresh_hub
 
@@ -39,37 +38,11 @@ class Handles:
             await backend.close()
 
 
-class OneHandle:
-    """As much of a harness as a ``Driver`` needs for its commands."""
-
-    features: frozenset[str] = frozenset()
-
-    def __init__(self, backend: PostgresBackend) -> None:
-        self.backend = backend
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.backend.capabilities
-
-    async def open(self) -> Backend:
-        return self.backend
-
-    async def kill(self, handle: Backend) -> None:
-        raise NotImplementedError
-
-    async def destroy(self) -> None:
-        raise NotImplementedError
-
-    def advance_clock(self, us: int) -> None:
-        raise NotImplementedError
-
-
 async def _drive(backend: PostgresBackend, prefix: str = "") -> Driver:
-    driver = Driver(OneHandle(backend))
+    driver = await driver_of(backend)
     fresh = driver.fresh
     named: Any = driver
     named.fresh = lambda name: fresh(prefix + name)  # ids of two drivers must not meet
-    await driver.open()
     return driver
 
 
