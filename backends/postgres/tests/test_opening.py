@@ -160,6 +160,16 @@ async def test_a_server_that_is_too_old(url: str, monkeypatch: pytest.MonkeyPatc
     assert "durable-core needs 99 or later" in str(await refusal(url, StoreError))
 
 
+async def test_several_servers_of_which_one_answers(url: str) -> None:
+    parts = urlsplit(url)
+    hosts = f"host={parts.hostname},{parts.hostname}&port=1,{parts.port}&target_session_attrs=primary"
+    several = parts._replace(netloc=f"{parts.username}:{parts.password}@", query=f"{parts.query}&{hosts}").geturl()
+    backend = open_backend(several)
+    await backend.open()
+    assert (await backend.apply([CreateInstance("i", "e", "orch", b"")]))[0].status.name == "OK"
+    await backend.close()
+
+
 async def test_a_hub_that_is_not_there(url: str) -> None:
     backend = open_backend(url)
     with pytest.raises(StoreFormatError, match="there is no hub"):
