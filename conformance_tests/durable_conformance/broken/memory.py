@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from durable_conformance.broken.edited import without_fence
 from durable_conformance.broken.flaw import breaks
 from durable_conformance.memory import MemoryHarness
 from durable_conformance.properties import Property
@@ -105,10 +106,8 @@ class Unreachable(MemoryHarness):
 
 class _Unfenced(_Layer):
     def before(self, command: Command) -> Command:
-        row = self.state.instances.get(command.instance) if isinstance(command, CommitTurn) else None
-        if isinstance(command, CommitTurn) and row is not None:
-            return replace(command, execution=row.execution, epoch=row.epoch, version=row.version)
-        return command
+        found: Command = without_fence(self.state, command)
+        return found
 
 
 @breaks(Property.FENCE, "test_commit and fence")
