@@ -109,10 +109,7 @@ def _can_be_there(module: str) -> bool:
 
 
 def _line(bite: Bite) -> str:
-    if bite.wanted:
-        verdict = bite.wanted if bite.caught else f"SURVIVES {bite.wanted}"
-    else:
-        verdict = "passes" if bite.caught else "FAILS"
+    verdict = (bite.wanted if bite.caught else f"SURVIVES {bite.wanted}") if bite.wanted else "passes" if bite.caught else "FAILS"
     test = re.sub(r"durable_conformance\.broken\.\w+:\w+-?", "", bite.test).replace("[]", "")
     others = ", ".join(name for name in bite.named if name != bite.wanted)
     return f"{bite.name:42} {verdict:24} {test}{f'  (also {others})' if others else ''}".rstrip()
