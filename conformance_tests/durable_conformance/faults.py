@@ -13,7 +13,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from durable_core.backend import (
     Backend,
@@ -33,12 +33,22 @@ from durable_core.backend import (
 )
 from durable_core.errors import StoreUnavailableError
 
-__all__ = ["FAULTS", "Faulty", "Lent", "Mortal", "exercised"]
+__all__ = ["FAULTS", "Faulty", "Lent", "Mortal", "exercised", "give_up"]
 
 T = TypeVar("T")
 FAULTS = ("reply lost", "request lost", "submitted twice", "batch cut", "delayed", "wake-up dropped")
 exercised: Counter[str] = Counter()
 """How often each fault was injected in this process."""
+
+
+async def give_up(call: Awaitable[Any], steps: int) -> None:
+    """Begin a call, go so many steps of the event loop, and cancel it. Whether it took effect, nobody knows."""
+    running = asyncio.ensure_future(call)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    exercised["call cancelled"] += 1
 
 
 class Lent:

@@ -5,6 +5,7 @@ A layer changes commands before the store sees them, answers after it has, or th
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -312,6 +313,27 @@ class StatusRowNotSaved(MemoryHarness):
     """Saves the history and not the row that says how long it is."""
 
     kind = _RecordBehind
+
+
+class _RecordAfterwards(_Layer):
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for command in commands:
+            before = self.state.instances.get(command.instance) if isinstance(command, CommitTurn) else None
+            outcomes += await super().apply([command])
+            if before is not None and outcomes[-1].status is OutcomeStatus.OK:
+                length = self.state.instances[before.instance].history_length
+                self.change(before.instance, history_length=before.history_length)
+                await asyncio.sleep(0)
+                self.change(before.instance, history_length=length)
+        return outcomes
+
+
+@breaks(Property.ATOMICITY, "test_atomicity")
+class RecordAfterwards(MemoryHarness):
+    """Saves the row a moment after the history: who is cancelled or dies between them leaves them apart."""
+
+    kind = _RecordAfterwards
 
 
 # ── 6: batching ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -748,8 +770,8 @@ async def _nothing(hints: AsyncIterator[Wakeup]) -> AsyncIterator[Wakeup]:
 
 
 @breaks(Property.DEAF, "wake")
-class WakeupsDeclaredOnly(MemoryHarness):
-    """Declares wake-ups and never sends one: its listening connection has died silently."""
+class Mute(MemoryHarness):
+    """Never sends a wake-up: its listening connection has died silently."""
 
     kind = _Silent
 

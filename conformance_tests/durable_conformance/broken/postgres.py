@@ -9,6 +9,7 @@ from durable_conformance.broken.edited import Edits, changed, unfenced
 from durable_conformance.broken.flaw import breaks
 from durable_conformance.properties import Property
 from durable_postgres import migrate, steps
+from durable_postgres.queries import migrations
 from durable_postgres.testing import PostgresHarness
 
 __all__ = ["Twin"]
@@ -22,7 +23,7 @@ class _Broken(PostgresHarness):
     def __init__(self) -> None:
         super().__init__()
         self.changes = Edits()
-        *older, script = migrate.migrations()
+        *older, script = migrations()
         for old, new in self.edits:
             script = changed(script, old, new)
         self.changes.put(migrate, "migrations", lambda: (*older, script))

@@ -87,11 +87,12 @@ async def test_handles_that_claim_at_once_get_different_things(hub: Driver, kind
         await hub.apply(*map(hub.creation, ids))
     else:
         await hub.commit(await hub.started("owner", "w0"), "w0", tasks=tuple(map(hub.task, ids)))
-    asked = {"turns": 0, "tasks": 0} | {kind: 3}
+    turns, tasks = (3, 0) if kind == "turns" else (0, 3)
 
     claimed: list[str] = []
     while True:
-        claims = await asyncio.gather(*(hub.claim(f"w{number}", on=handle, **asked) for number, handle in enumerate(handles)))
+        at_once = [hub.claim(f"w{number}", turns=turns, tasks=tasks, on=handle) for number, handle in enumerate(handles)]
+        claims = await asyncio.gather(*at_once)
         found = [id for claim in claims for id in (*(turn.instance for turn in claim.turns), *(task.id for task in claim.tasks))]
         if not found:
             break
