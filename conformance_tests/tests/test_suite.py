@@ -136,6 +136,15 @@ def test_a_store_that_cannot_be_tested_is_a_usage_error_never_a_skip(
     assert "passed" not in done.stdout
 
 
+def test_processes_find_the_harness_where_the_suite_found_it(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.py").write_text("from durable_sqlite.testing import SqliteHarness\n")
+    arguments = ["-o", f"pythonpath={tmp_path / 'elsewhere'}", "-k", "test_workers_in_processes"]
+    done = run_suite(tmp_path, "--durable-backend", "mine:SqliteHarness", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert counts(done.stdout)["passed"] == 1
+
+
 def test_a_broken_store_fails_by_name(tmp_path: Path) -> None:
     """The name is in what a person reads."""
     done = run_suite(tmp_path, "--durable-backend", "durable_conformance.broken.memory:EarlyTimers", "-k", "test_timers")
