@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     modules = [module for module in MODULES if _can_be_there(module)]
     flaws = [flaw for name, flaw in load(modules).items() if not chosen.names or name in chosen.names]
     twins = [twin for twin in TWINS if not chosen.names and twin.partition(":")[0] in modules]
+    bites: list[Bite] = []
     with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2)) as pool:
-        bites = [*pool.map(lambda flaw: bite(flaw, long=chosen.long), flaws), *pool.map(pass_over, twins)]
-    for each in bites:
-        sys.stdout.write(_line(each) + "\n")
+        broken = pool.map(lambda flaw: bite(flaw, long=chosen.long), flaws)
+        for each in chain(broken, pool.map(pass_over, twins)):
+            bites.append(each)
+            sys.stdout.write(_line(each) + "\n")
+            sys.stdout.flush()
     survivors = [each.name for each in bites if not each.caught]
     sys.stdout.write(f"{len(bites)} stores, {len(survivors)} survive{': ' if survivors else ''}{', '.join(survivors)}\n")
     return 1 if survivors else 0
