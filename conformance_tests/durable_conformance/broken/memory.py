@@ -19,6 +19,7 @@ from durable_conformance.properties import Property
 from durable_core.backend import (
     AbandonWorker,
     Backend,
+    Capabilities,
     Claim,
     ClaimedTurn,
     Command,
@@ -489,14 +490,17 @@ class FirstTimerLost(MemoryHarness):
     kind = _NoFirstTimer
 
 
+class _OwnClock(_Layer):
+    def __init__(self, name: str, *, capabilities: Capabilities | None = None, **_clock: Any) -> None:
+        super().__init__(name, capabilities=capabilities)
+
+
 @breaks(Property.TIMERS, "server_clock or worker_clock or clocks")
 class WorkerClock(MemoryHarness):
     """The clock of a worker decides, although the store claims a clock of its own."""
 
     features = frozenset({"many_handles", "server_clock"})
-
-    def _new(self) -> MemoryBackend:
-        return _Layer(self._name, clock_us=lambda: time.time_ns() // 1_000)
+    kind = _OwnClock
 
 
 # ── 9: progress ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -631,14 +635,14 @@ class PurgeLeavesRows(MemoryHarness):
 
 class _EpochsAnew(_Layer):
     def after(self, command: Command, outcome: Outcome) -> Outcome:
-        if isinstance(command, Purge) and outcome.status is OutcomeStatus.OK and not self.state.instances:
-            self.state.epoch = 0
+        if isinstance(command, Purge) and outcome.status is OutcomeStatus.OK:
+            self.state.epoch = max((row.epoch for row in self.state.instances.values()), default=0)
         return outcome
 
 
 @breaks(Property.FENCE, "test_purge")
 class EpochsStartAnew(MemoryHarness):
-    """Epochs begin again after a purge, and an old lease fits the new instance."""
+    """The next epoch is one more than the largest that is there: after a purge an old lease fits another claim."""
 
     kind = _EpochsAnew
 
