@@ -84,7 +84,7 @@ def test_a_stranger_proves_a_backend_of_his_own(python: Path, tmp_path: Path) ->
     """A copy of the example's backend beside nothing else. Processes of the kit find it, too."""
     (tmp_path / "examples").mkdir()
     shutil.copytree(PROJECT / "examples" / "custom_backend", tmp_path / "examples" / "custom_backend")
-    suite = [python, "-m", "pytest", "-q", "-W", "error", "--pyargs", "durable_conformance.suite"]
+    suite: list[str | Path] = [python, "-m", "pytest", "-q", "-W", "error", "--pyargs", "durable_conformance.suite"]
     run([*suite, "--durable-backend", "examples.custom_backend.testing:Harness", "--profile", "smoke"], tmp_path)
 
 

@@ -21,8 +21,7 @@ TWINS = ("memory:Twin", "memory:TwinWithAClock", "sqlite:Twin", "postgres:Twin")
 
 @frozen
 class Flaw:
-    """``found_by``: a pytest ``-k`` expression for the part of the suite that is enough to find it; the whole suite is run by the long
-    teeth."""
+    """``found_by``: a pytest ``-k`` expression for the part of the suite that is enough to find it."""
 
     name: str
     spec: str
