@@ -61,7 +61,7 @@ conformance: venv ## the full conformance suite and its certificate (BACKEND=sql
 	$(PYTEST) --timeout=0 --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full --certificate certificate.json
 
 conformance-teeth: venv ## does the suite bite? It has to fail every deliberately broken store
-	$(PY) -m durable_conformance.teeth --long
+	$(PY) -m durable_conformance.teeth
 
 SEEDS ?= 1000
 simulate: venv ## the whole engine in simulated trouble, seed after seed (SEEDS=1000 FIRST=0)
