@@ -18,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from durable_azure import open_emulator
 from durable_azure.azurite import shared_azurite
@@ -54,7 +54,7 @@ SHORT = Plan(2, 5.0, 1_000, 0.3, 8.0, {"max_async_activities": 8, "worker_ttl_s"
 PLAN = Plan(int(os.environ.get("DURABLE_AZURITE_KILLS") or 0), 40.0, 10_000, 1.0, 20.0, {"max_async_activities": 8}) if LONG else SHORT
 
 
-@frozen
+@define
 class Container:
     """Where the processes reach the store. It has no views: what is in it, the audit asks a handle."""
 
