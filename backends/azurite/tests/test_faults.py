@@ -195,3 +195,27 @@ async def test_soft_delete_is_warned_of(handle: Any, proxy: Proxy, caplog: pytes
         await handle(endpoint=proxy.endpoint)
         warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
         assert [("soft delete is on" in text, "Keep that time short" in text) for text in warnings] == [(True, True)] * (enabled == b"true")
+
+
+async def test_that_a_blob_is_there_already_has_to_be_true(handle: Any, proxy: Proxy) -> None:
+    await handle()
+    blobs = await handle.blobs(endpoint=proxy.endpoint)
+    lies = iter([Answered(409, "BlobAlreadyExists")])
+    proxy.rule = lambda request: next(lies, None) if request.operation == "put" else None
+    await blobs.put_new("snapshot/one", b"data")
+    assert (await blobs.get("snapshot/one")).data == b"data"
+    with pytest.raises(StoreError, match="contradict each other"):
+        await blobs.put_new("snapshot/one", b"other data")
+
+
+async def test_a_log_is_not_ended_before_the_next_one_is_there(handle: Any, proxy: Proxy) -> None:
+    backend = await handle(endpoint=proxy.endpoint, roll_bytes=1_000)
+    proxy.rule = lambda request: Answered(409, "BlobAlreadyExists") if request.operation == "create log" else None
+    await scenario(backend)
+    assert proxy.broken["create log"] > 1
+    await check(await handle())
+    proxy.rule = lambda _request: None
+    await check(backend)
+    async with asyncio.timeout(10):
+        while (await load(await handle.blobs()))[0].log == 1:
+            await check(backend)
