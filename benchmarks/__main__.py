@@ -4,7 +4,8 @@
     python -m benchmarks compare WORKLOAD [N] [...]     against the floor: alternating, fresh processes, median of seven
     python -m benchmarks growth [...]                   whether an activity costs more in a larger fan-out
 
-``{folder}`` in a URL stands for a fresh temporary folder, so that every run starts on an empty store.
+``{folder}`` in a URL stands for a fresh temporary folder and ``{fresh}`` for a fresh name (``postgresql://…?hub=bench_{fresh}``), so that every run
+starts on an empty store.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import secrets
 import sys
 import tempfile
 import time
@@ -36,7 +38,7 @@ def measure_one(workload: str, n: int, options: argparse.Namespace) -> report.Ro
         else:
             from benchmarks import workloads
 
-            measured = asyncio.run(workloads.measure(workload, n, options.url.format(folder=folder)))
+            measured = asyncio.run(workloads.measure(workload, n, options.url.format(folder=folder, fresh=secrets.token_hex(4))))
             seconds, commits, latencies = measured.seconds, measured.commits, measured.latencies_s
             activities = max(1, workloads.ACTIVITIES_EACH[workload])
         row: report.Row = {"contender": options.contender, "workload": workload, "n": n, "seconds": round(seconds, 4)}

@@ -237,3 +237,33 @@ class Driver:
             turns += claim.turns
             tasks += claim.tasks
         return replace(claim, turns=tuple(turns), tasks=tuple(tasks))
+
+
+async def driver_of(backend: Backend) -> Driver:
+    """On an open handle, for the commands alone."""
+    driver = Driver(_OneHandle(backend))
+    await driver.open()
+    return driver
+
+
+class _OneHandle:
+    features: frozenset[str] = frozenset()
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._backend.capabilities
+
+    async def open(self) -> Backend:
+        return self._backend
+
+    async def kill(self, handle: Backend) -> None:
+        raise NotImplementedError
+
+    async def destroy(self) -> None:
+        raise NotImplementedError
+
+    def advance_clock(self, us: int) -> None:
+        raise NotImplementedError

@@ -35,7 +35,7 @@ def counts(output: str) -> dict[str, int]:
     [
         (MEMORY, {"corrupt", "cut_connection", "durable", "multi_process", "proves_death", "server_clock"}),
         (SQLITE, {"cut_connection", "server_clock"}),
-        (POSTGRES, {"attach", "corrupt", "cut_connection", "server_clock"}),
+        (POSTGRES, {"server_clock"}),
         (
             "durable_sqlite.testing:SqliteInMemoryHarness",
             {"many_handles", "attach", "corrupt", "cut_connection", "durable", "server_clock"},
@@ -54,6 +54,12 @@ def test_our_own_stores_pass(tmp_path: Path, backend: str, needs: set[str]) -> N
     assert left_out == needs, "what a store does not declare is left out, nothing else"
     assert found["cases"]["random programs"] > 0
     assert all(name in done.stdout for name in ("certificate", "durability", "GENERATIONS", "random programs"))
+
+
+def test_a_store_on_the_clock_of_its_server(tmp_path: Path) -> None:
+    done = run_suite(tmp_path, "--durable-backend", "durable_postgres.testing:ServerClockHarness", "-k", "test_clocks_of_workers")
+    assert done.returncode == 0, done.stdout
+    assert counts(done.stdout)["passed"] == 1
 
 
 def test_several_stores_in_one_run(tmp_path: Path) -> None:

@@ -73,8 +73,7 @@ class Committer:
     async def _run(self) -> None:
         while True:
             if not self._batch:
-                self._batch = [await self._queue.get()]
-                self._batch += self._waiting(self._backend.capabilities.max_batch - 1)
+                self._batch = [await self._queue.get(), *self._waiting(self._backend.capabilities.max_batch - 1)]
             await self._write(self._batch)
             for _ in self._batch:
                 self._queue.task_done()
@@ -88,11 +87,15 @@ class Committer:
             except StoreError as error:
                 if waited > _CLIENT_PATIENCE_S or not isinstance(error, StoreUnavailableError):
                     batch = _fail_clients(batch, error)
+                    # And those behind it: the worker's commands are tried again and again, and what waits for them would never hear of it.
+                    for entry in _fail_clients(queued := self._waiting(self._queue.qsize()), error):
+                        self._queue.put_nowait(entry)
+                    for _ in queued:
+                        self._queue.task_done()
                 if batch and waited == 0:
                     _logger.warning("the store does not take writes: %s; trying again", error)
                 await self._clock.sleep(delay)
-                waited += delay
-                delay = min(delay * 2, _LAST_RETRY_S)
+                delay, waited = min(delay * 2, _LAST_RETRY_S), waited + delay
                 continue
             self.repeated = waited > 0
             for (command, answer), outcome in zip(batch, outcomes, strict=True):

@@ -14,10 +14,9 @@ crash of the store can take back, is held against it:
 from __future__ import annotations
 
 import json
-import sqlite3
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,8 +43,9 @@ from durable_core.events import (
     TimerCreated,
     TimerFired,
 )
-from tests.crash.children import Child, Death, Place
+from tests.crash.children import PATIENCE_S, Child, Death, Place
 from tests.crash.program import ROOT, Shape, Tally, expected, new_engine, tally_keys
+from tests.crash.stores import Store
 
 CAPACITY = 500 + 2 * 32
 """Activities that one worker may run at once (``WorkerOptions``)."""
@@ -109,12 +109,6 @@ def read_effects(log: Path) -> list[Effect]:
     return [Effect(**json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def rows_of(store: Path, sql: str) -> list[tuple[object, ...]]:
-    """Ask the store's views."""
-    with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as connection:
-        return connection.execute(sql).fetchall()
-
-
 async def read_orchestrations(url: str) -> tuple[list[Orchestration], dict[str, int] | None]:
     """All orchestrations, and what the tally has counted."""
     engine = new_engine()
@@ -153,16 +147,25 @@ async def audit_errands(place: Place, count: int, *, paused: bool = False) -> Fi
     """Everything about this many finished errands. ``paused``: processes were given up as dead that were not, so that a task may have been
     run by two at once. Raises ``AuditError``."""
     orchestrations, _ = await read_orchestrations(place.url)
-    problems = [
-        f"{o.id} gave {o.output}"
-        for o in orchestrations
-        if o.id.startswith("errand") and o.output != str(2 * int(o.id.removeprefix("errand")))
-    ]
-    ids = {o.id for o in orchestrations}
-    wanted = {f"errand{n}" for n in range(count)}
-    if ids != wanted:
-        problems.append(f"{len(ids ^ wanted)} orchestrations are missing or too many, for instance {sorted(ids ^ wanted)[:3]}")
-    return audit(place, orchestrations, problems, paused=paused)
+    return audit(place, orchestrations, wrong_outputs(orchestrations, errand_outputs(count)), paused=paused)
+
+
+async def audit_load(place: Place, errands: int, fan_outs: int, width: int) -> Figures:
+    """Everything about so many finished errands and fan-outs. Raises ``AuditError``."""
+    orchestrations, _ = await read_orchestrations(place.url)
+    wanted = errand_outputs(errands) | {f"fan-out{n}": str(sum(range(width))) for n in range(fan_outs)}
+    return audit(place, orchestrations, wrong_outputs(orchestrations, wanted))
+
+
+def errand_outputs(count: int) -> dict[str, str]:
+    return {f"errand{n}": str(2 * n) for n in range(count)}
+
+
+def wrong_outputs(orchestrations: list[Orchestration], wanted: dict[str, str]) -> list[str]:
+    """By id: nobody is missing, nobody too many."""
+    problems = [f"{o.id} gave {o.output}" for o in orchestrations if o.output != wanted.get(o.id)]
+    missing = wanted.keys() - {o.id for o in orchestrations}
+    return [*problems, *(f"{id} is missing" for id in sorted(missing))]
 
 
 def _as_json(shape: Shape) -> object:
@@ -175,6 +178,7 @@ def audit(
 ) -> Figures:
     """Everything that does not depend on what was run; ``problems`` are those that are known. Raises ``AuditError``."""
     effects = read_effects(place.log)
+    bury(place)
     for orchestration in orchestrations:
         problems += (f"{orchestration.id}: {problem}" for problem in audit_history(orchestration, may_fail=may_fail))
     problems += audit_leftovers(place.store)
@@ -188,12 +192,26 @@ def audit(
     return Figures(len(orchestrations), len(events), tasks, len(effects), len(effects) - len({e.task for e in effects}))
 
 
-def audit_promises(store: Path, child: Child) -> bool:
+def bury(place: Place) -> None:
+    """Who was killed may have been the last one: then nobody was there to notice. The next one is."""
+    if place.deaths and place.registered():
+        place.make_way()
+        worker = place.start_worker()
+        assert worker.wait_for("ready"), place.errors()
+        deadline = time.monotonic() + PATIENCE_S
+        while len(place.registered()) > 1:
+            assert time.monotonic() < deadline, f"the dead stay: {place.registered()}"
+            time.sleep(0.02)
+        place.stop()
+        worker.finish()
+
+
+def audit_promises(store: Store, child: Child) -> bool:
     """A process was killed. What its client had been told is in the store that it left. Returns whether the root has ended."""
-    assert rows_of(store, "PRAGMA integrity_check") == [("ok",)], "the file is damaged"
+    assert store.faults() == []
     if not child.times("commit"):
         return False  # there may be no table yet
-    statuses = [status for (status,) in rows_of(store, f"SELECT status FROM instances WHERE id = '{ROOT}'")]  # noqa: S608  # a constant
+    statuses = [status for (status,) in store.rows(f"SELECT status FROM instances WHERE id = '{ROOT}'")]  # noqa: S608  # a constant
     if child.times("scheduled"):
         assert statuses, "the client was told that the root is started, and it is not"
     if child.times("result"):
@@ -255,18 +273,16 @@ def _audit_commands(events: list[Event], kind: str) -> Iterator[str]:
         yield f"{kind}: the numbers are {given}"
 
 
-def audit_leftovers(store: Path) -> Iterator[str]:
+def audit_leftovers(store: Store) -> Iterator[str]:
     """Nothing of ended instances remains, and nobody who left in order holds anything."""
     for view in ("tasks", "messages", "workers"):
-        rows = rows_of(store, f"SELECT * FROM {view} LIMIT 3")  # noqa: S608  # one of three words
+        rows = store.rows(f"SELECT * FROM {view} LIMIT 3")  # noqa: S608  # one of three words
         if rows:
             yield f"{view} are left over: {rows}"
-    held = rows_of(store, "SELECT id, holder, claimed FROM instances WHERE holder IS NOT NULL OR claimed OR parked LIMIT 3")
+    held = store.rows("SELECT id, holder, claimed FROM instances WHERE holder IS NOT NULL OR claimed OR parked LIMIT 3")
     if held:
         yield f"still held or parked: {held}"
-    check = rows_of(store, "PRAGMA integrity_check")
-    if check != [("ok",)]:
-        yield f"the file is damaged: {check}"
+    yield from store.faults()
 
 
 def audit_errors(text: str) -> Iterator[str]:
@@ -288,9 +304,13 @@ def audit_effects(orchestrations: list[Orchestration], effects: list[Effect], de
     yield from _audit_steps(effects)
     if deaths is not None:
         yield from _audit_repeats(by_task, deaths)
+    by_execution: dict[str, dict[str, list[Effect]]] = defaultdict(dict)
+    for task, own in by_task.items():
+        by_execution[task.rpartition("#")[0]][task] = own
     for orchestration in orchestrations:
-        yield from _audit_tasks(orchestration, by_task, at_once=deaths is None)
-        yield from _audit_timers(orchestration, by_task)
+        own_tasks = by_execution[orchestration.execution]
+        yield from _audit_tasks(orchestration, own_tasks, at_once=deaths is None)
+        yield from _audit_timers(orchestration, own_tasks)
     known = {o.id for o in orchestrations}
     yield from (f"{effect} of an orchestration that the store does not have" for effect in effects if effect.instance not in known)
 
@@ -300,7 +320,7 @@ def _audit_tasks(orchestration: Orchestration, by_task: dict[str, list[Effect]],
     events, execution = orchestration.events, orchestration.execution
     scheduled = {f"{execution}#{event.id}" for event in events if isinstance(event, TaskScheduled)}
     done = {f"{execution}#{event.id}": event.at_us / 1e6 for event in events if isinstance(event, TaskCompleted | TaskFailed)}
-    own = {task for task in by_task if task.startswith(f"{execution}#")}
+    own = by_task.keys()
     yield from (f"an effect without a TaskScheduled: {by_task[task][0]}" for task in own - scheduled)
     yield from (f"{orchestration.id}: task {task} was completed without an effect" for task in done.keys() - own)
     for task in own & done.keys() if not at_once else ():

@@ -15,6 +15,8 @@ from typing import Any
 
 from attrs import define, field
 
+from tests.crash.stores import Row, Store
+
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = "tests.crash.program"
 KILLS = int(os.environ.get("DURABLE_KILLS") or 12)
@@ -43,22 +45,16 @@ class Death:
 
 @define
 class Place:
-    """Where a test's store, effect log and error outputs are: a new folder."""
+    """Where a test's effect log and error outputs are, a new folder, and its store."""
 
     folder: Path
+    store: Store
     deaths: list[Death] = field(factory=list)
     children: list[Child] = field(factory=list)
 
-    def __attrs_post_init__(self) -> None:
-        self.folder.mkdir(parents=True)
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "store.db"
-
     @property
     def url(self) -> str:
-        return f"sqlite:///{self.store}"
+        return self.store.url
 
     @property
     def log(self) -> Path:
@@ -73,25 +69,37 @@ class Place:
         """``options`` are ``WorkerOptions``. It works until ``stop``."""
         return self.start("work", "--stop", str(self.folder / "stop"), "--options", json.dumps(options), *more)
 
+    def left(self) -> int:
+        """Orchestrations that have not ended."""
+        [(count,)] = self.store.rows("SELECT count(*) FROM instances WHERE status IN ('PENDING', 'RUNNING')")
+        assert isinstance(count, int)
+        return count
+
+    def registered(self) -> list[Row]:
+        """Workers that live, or whose death nobody has noticed yet."""
+        return self.store.rows("SELECT id FROM workers")
+
     def stop(self) -> None:
         """Workers may end."""
         (self.folder / "stop").touch()
 
-    def copy(self) -> Path:
-        """The store as it lies there, to be looked at: to open what a killed process left would repair it before the next one comes."""
-        folder = self.folder / "copy"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for suffix in ("", "-wal"):
-            file = Path(f"{self.store}{suffix}")
-            if file.exists():
-                shutil.copy(file, folder / f"{self.store.name}{suffix}")
-        return folder / self.store.name
+    def make_way(self) -> None:
+        """For workers after those that were stopped."""
+        (self.folder / "stop").unlink(missing_ok=True)
+
+    def copy(self) -> Store:
+        """The store as it lies there, to be looked at."""
+        return self.store.as_it_lies(self.folder / "copy")
 
     def leave(self) -> None:
         """Nobody stays behind, also when the test has failed."""
         for child in self.children:
             child.kill()
+        self.store.close()
+
+    def remove(self) -> None:
+        """Of a test that has passed. Of one that failed, the folder stays to be looked at."""
+        shutil.rmtree(self.folder)
 
     def errors(self) -> str:
         """What all processes wrote to stderr."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.crash.children import Place
+from tests.crash.stores import store_at
+from tests.stores import DURABLE, new_store
 
 Report = Callable[[str], None]
 _lines: list[str] = []
@@ -30,18 +33,25 @@ def dice(report: Report) -> random.Random:
     return random.Random(seed)
 
 
+@pytest.fixture(params=DURABLE)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each test runs on every store that outlives its process."""
+    return str(request.param)
+
+
 @pytest.fixture
-def new_place(tmp_path: Path) -> Iterator[Callable[[str], Place]]:
+def new_place(kind: str, tmp_path: Path) -> Iterator[Callable[[str], Place]]:
     """Places by name. What has passed is removed by the test; what remains is there to be looked at."""
-    places: list[Place] = []
+    with ExitStack() as places:
 
-    def new_place(name: str) -> Place:
-        places.append(Place(tmp_path / name))
-        return places[-1]
+        def new_place(name: str) -> Place:
+            folder = tmp_path / name
+            folder.mkdir()
+            place = Place(folder, store_at(places.enter_context(new_store(kind, folder))))
+            places.callback(place.leave)
+            return place
 
-    yield new_place
-    for place in places:
-        place.leave()
+        yield new_place
 
 
 @pytest.fixture

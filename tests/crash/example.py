@@ -13,15 +13,14 @@ import argparse
 import asyncio
 import json
 import logging
-import sqlite3
 import sys
-from contextlib import closing
 from pathlib import Path
 
 from durable_core import DurableEngine
 from examples.catalogue import load
 from tests.crash.failpoints import watch_activities, watch_commits
 from tests.crash.journal import Journal
+from tests.crash.stores import store_at
 from tests.examples.sizes import SMALL
 
 REST, WORKER = "rest_controller", "rest_controller.worker"
@@ -37,23 +36,23 @@ async def run(given: argparse.Namespace) -> int:
 
 
 async def work_to_the_end(engine: DurableEngine, given: argparse.Namespace) -> None:
-    with closing(sqlite3.connect(given.store)) as connection:
+    store = store_at(given.url)
 
-        def is_left() -> bool:
-            views = "instances WHERE status IN ('PENDING', 'RUNNING') AND id NOT LIKE '@%'", "tasks"  # entities have no end
-            return any(connection.execute(f"SELECT 1 FROM {view} LIMIT 1").fetchone() for view in views)  # noqa: S608  # one of these
+    def is_left() -> bool:
+        views = "instances WHERE status IN ('PENDING', 'RUNNING') AND id NOT LIKE '@%'", "tasks"  # entities have no end
+        return any(store.rows(f"SELECT 1 FROM {view} LIMIT 1") for view in views)  # noqa: S608  # one of these
 
-        if is_left():
-            async with engine.open(given.url):
-                while is_left():
-                    await asyncio.sleep(0.01)
+    if is_left():
+        async with engine.open(given.url):
+            while is_left():
+                await asyncio.sleep(0.01)
 
 
 async def run_with_worker(given: argparse.Namespace) -> int:
     """The worker's command is that of this program; the example adds the URL."""
     from examples.rest_controller.run import WorkerEndedError, main, without_engine
 
-    command = [sys.executable, "-m", "tests.crash.example", WORKER, "--log", str(given.log), "--store", str(given.store)]
+    command = [sys.executable, "-m", "tests.crash.example", WORKER, "--log", str(given.log)]
     command += ["--commits", str(given.commits), *(["--point", given.worker_point] if given.worker_point else []), "--url"]
     try:
         result, expected = await main(given.url, command), await without_engine()
@@ -75,7 +74,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("name")
     parser.add_argument("--url", required=True)
     parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--report", type=int, default=-1)
     parser.add_argument("--point")
     parser.add_argument("--worker-point")
@@ -85,7 +83,7 @@ def arguments() -> argparse.Namespace:
 
 def main(given: argparse.Namespace) -> int:
     journal = Journal()
-    journal.open(given.log, given.store, given.report)
+    journal.open(given.log, store_at(given.url), given.report)
     commits = watch_commits(given.point, journal)
     watch_activities(journal)
     status = asyncio.run({REST: run_with_worker, WORKER: work}.get(given.name, run)(given))

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
-import threading
 import time
 from pathlib import Path
 
 from durable_core import ActivityContext
+from tests.crash.stores import Store
 
 __all__ = ["Journal"]
 
@@ -27,10 +26,9 @@ class Journal:
     def __init__(self) -> None:
         self._log = -1
         self._report = -1
-        self._store: Path | None = None
-        self._connections = threading.local()
+        self._store: Store | None = None
 
-    def open(self, log: Path, store: Path | None, report: int) -> None:
+    def open(self, log: Path, store: Store | None, report: int) -> None:
         """``store``: ask it at each effect whether the task is durable."""
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         self._store = store
@@ -38,7 +36,7 @@ class Journal:
 
     def effect(self, ctx: ActivityContext, label: str) -> None:
         """One write, hence one line whoever else is writing."""
-        durable = None if self._store is None else self._is_durable(ctx.task_id)
+        durable = None if self._store is None else self._store.holds_task(ctx.task_id)
         line = {"instance": ctx.instance_id, "task": ctx.task_id, "label": label, "pid": os.getpid(), "at": time.time(), "durable": durable}
         os.write(self._log, json.dumps(line).encode() + b"\n")
         self.report("effect")
@@ -47,10 +45,3 @@ class Journal:
         """``value`` is the time unless it is given."""
         if self._report >= 0:
             os.write(self._report, f"{what} {time.time() if value is None else value}\n".encode())
-
-    def _is_durable(self, task: str) -> bool:
-        connection: sqlite3.Connection | None = getattr(self._connections, "reading", None)
-        if connection is None:
-            assert self._store is not None
-            connection = self._connections.reading = sqlite3.connect(f"{self._store.as_uri()}?mode=ro", uri=True)
-        return connection.execute("SELECT 1 FROM tasks WHERE id = ?", (task,)).fetchone() is not None

@@ -1,4 +1,4 @@
-"""The program that the crash tests start, kill and start again: ``python -m tests.crash.program MODE --url sqlite:////…``.
+"""The program that the crash tests start, kill and start again: ``python -m tests.crash.program MODE --url sqlite:////…`` (or ``postgresql://…``).
 
     run      works, starts the root orchestration (or finds it started), waits for its result and prints it as JSON
     work     works from when the file --gate exists until the file --stop does
@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 import zlib
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from durable_core import (
     InstanceNotFoundError,
     OrchestrationContext,
     RetryPolicy,
+    StoreUnavailableError,
     WorkerOptions,
     activity,
     entity,
@@ -38,6 +40,7 @@ from durable_core import (
 )
 from tests.crash.failpoints import Commits, watch_commits
 from tests.crash.journal import Journal
+from tests.crash.stores import store_at
 
 ROOT = "root"
 FAILURES = 2
@@ -204,6 +207,22 @@ async def errand(ctx: OrchestrationContext, number: int) -> int:
 
 
 _errand_s = 0.0
+WANDER_S = 0.2
+"""At most."""
+
+
+@activity
+async def wander(ctx: ActivityContext, number: int) -> int:
+    """From nothing to ``WANDER_S``, the same for the same number."""
+    label = f"wander {number}"
+    journal.effect(ctx, label)
+    await asyncio.sleep(zlib.crc32(label.encode()) % 1_000 / 1_000 * WANDER_S)
+    return number
+
+
+@orchestrator
+async def fan_out(ctx: OrchestrationContext, width: int) -> int:
+    return sum(await asyncio.gather(*(ctx.call_activity(wander, number) for number in range(width))))
 
 
 # ── those that misbehave ──────────────────────────────────────────────────────────────────────────────────────
@@ -263,7 +282,7 @@ def new_engine(**options: Any) -> DurableEngine:
     engine = DurableEngine(options=WorkerOptions(**options))
     engine.register(
         Tally, step, step_in_thread, add_pair, flaky, child, generations, retrying, root, fetch, store, errand,
-        poison, Misfit, innocent, slow, burn, slowly, burning,
+        wander, fan_out, poison, Misfit, innocent, slow, burn, slowly, burning,
     )  # fmt: skip
     return engine
 
@@ -282,6 +301,18 @@ async def run(engine: DurableEngine, given: argparse.Namespace) -> dict[str, obj
 async def work(engine: DurableEngine, given: argparse.Namespace) -> dict[str, object]:
     await appearance(given.stop)
     return {}
+
+
+async def open_engine(opened: AsyncExitStack, engine: DurableEngine, given: argparse.Namespace) -> None:
+    """A worker waits for a server that is away at that moment, as whoever starts workers would have it."""
+    while True:
+        try:
+            await opened.enter_async_context(engine.open(given.url, worker=given.mode != "submit"))
+            return
+        except StoreUnavailableError:
+            if given.mode != "work":
+                raise
+            await asyncio.sleep(0.1)
 
 
 async def appearance(file: Path) -> None:
@@ -311,7 +342,8 @@ async def main(given: argparse.Namespace, commits: Commits) -> int:
         await appearance(given.gate)
     journal.report("open")
     try:
-        async with engine.open(given.url, worker=given.mode != "submit"):
+        async with AsyncExitStack() as opened:
+            await open_engine(opened, engine, given)
             journal.report("ready")
             answer = await MODES[given.mode](engine, given)
     except asyncio.CancelledError:
@@ -329,7 +361,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("mode", choices=MODES)
     parser.add_argument("--url", required=True)
     parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--check-durable", type=Path)
+    parser.add_argument("--check-durable", action="store_true", help="ask the store at each effect whether its task is there")
     parser.add_argument("--report", type=int, default=-1)
     parser.add_argument("--point")
     parser.add_argument("--shape", default="4,4,4,3")
@@ -346,5 +378,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     given = arguments()
     _errand_s = given.errand_s
-    journal.open(given.log, given.check_durable, given.report)
+    journal.open(given.log, store_at(given.url) if given.check_durable else None, given.report)
     sys.exit(asyncio.run(main(given, watch_commits(given.point, journal))))

@@ -23,6 +23,7 @@ FULL = 2
 SYNC_OF_THE_LOG = re.compile(r"^(?:\d+ +)?(\d+\.\d+) f(?:data)?sync\(\d+<[^>]*-wal>", re.MULTILINE)
 
 
+@pytest.mark.parametrize("kind", ["sqlite"])
 def test_every_commit_is_synced_before_anybody_hears_of_it(place: Place, report: Callable[[str], None]) -> None:
     log = place.folder / "strace"
     traced = strace_works()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 import statistics
 import time
 from collections import Counter
@@ -77,7 +76,7 @@ class Campaign:
 
     def _start(self, place: Place) -> Child:
         shape = ",".join(str(n) for n in (SHAPE.children, SHAPE.width, SHAPE.depth, SHAPE.generations))
-        return place.start("run", "--shape", shape, "--check-durable", str(place.store))
+        return place.start("run", "--shape", shape, "--check-durable")
 
     def _let_live(self, child: Child) -> bool:
         """Until the moment that the dice choose; False if it ends before."""
@@ -142,7 +141,7 @@ def test_killed_at_random_moments(new_place: Callable[[str], Place], dice: rando
             number = len(campaign.rounds) + 1
             place = new_place(f"round{number}")
             campaign.run_round(place, processes=2 if number % 3 == 0 else 1, most=KILLS - campaign.kills)
-            shutil.rmtree(place.folder)  # of a round that failed it stays
+            place.remove()
     finally:
         campaign.tell(report)
     assert campaign.fallen[BETWEEN] >= KILLS * (2 / 3 if LONG else 1 / 3), "of a dozen, chance may take some more"

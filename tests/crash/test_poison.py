@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 
 from durable_core import EntityId
-from tests.crash.audit import rows_of
 from tests.crash.children import PATIENCE_S, TIMEOUT_S, Child, Place
 from tests.crash.program import Misfit, innocent, new_engine, poison
 
@@ -36,7 +35,7 @@ async def schedule(place: Place) -> None:
 def waiting(place: Place) -> list[tuple[object, ...]]:
     """What has neither ended nor been parked; an entity that has served its messages does not wait."""
     sql = "SELECT id FROM instances WHERE status IN ('PENDING', 'RUNNING') AND NOT parked AND (id NOT LIKE '@%' OR messages > 0)"
-    return rows_of(place.store, sql)
+    return place.store.rows(sql)
 
 
 def settles(place: Place, worker: Child) -> bool:
@@ -52,7 +51,7 @@ def settles(place: Place, worker: Child) -> bool:
 
 def parked(place: Place) -> dict[object, object]:
     """Ids and problems."""
-    return dict(rows_of(place.store, "SELECT id, problem FROM instances WHERE parked"))  # type: ignore[arg-type]
+    return dict(place.store.rows("SELECT id, problem FROM instances WHERE parked"))  # type: ignore[arg-type]
 
 
 def test_a_killer_is_parked_and_those_claimed_with_it_are_not(place: Place, report: Callable[[str], None]) -> None:
@@ -71,7 +70,7 @@ def test_a_killer_is_parked_and_those_claimed_with_it_are_not(place: Place, repo
     problems = parked(place)
     assert set(problems) == set(KILLERS)
     assert all(f"{ATTEMPTS} times" in str(problem) for problem in problems.values()), problems
-    outputs = rows_of(place.store, "SELECT id, output FROM instances WHERE status = 'COMPLETED'")
+    outputs = place.store.rows("SELECT id, output FROM instances WHERE status = 'COMPLETED'")
     assert sorted(outputs) == sorted((f"innocent{number}", str(number)) for number in range(INNOCENTS))
     assert deaths == 1 + len(KILLERS) * (ATTEMPTS - 1), "they die once together, then each alone"
     report(f"{len(KILLERS)} killers parked after {deaths} deaths of their process; {INNOCENTS} innocents completed")
@@ -86,9 +85,9 @@ def test_to_be_interrupted_by_an_end_in_order_is_no_attempt(place: Place) -> Non
             await engine.client.signal_entity(EntityId("misfit", "slow"), Misfit.dawdle, 600.0)
         for _ in range(3):
             async with engine.open(place.url), asyncio.timeout(PATIENCE_S):
-                while not rows_of(place.store, "SELECT id FROM instances WHERE claimed"):
+                while not place.store.rows("SELECT id FROM instances WHERE claimed"):
                     assert not parked(place)
                     await asyncio.sleep(0.01)
-        assert rows_of(place.store, "SELECT attempt, messages FROM instances") == [(0, 1)]
+        assert place.store.rows("SELECT attempt, messages FROM instances") == [(0, 1)]
 
     asyncio.run(main())

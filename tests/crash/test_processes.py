@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from durable_core import DurableClient
-from tests.crash.audit import audit_errands, read_effects, rows_of
+from tests.crash.audit import audit_errands, read_effects
 from tests.crash.children import LONG, PATIENCE_S, TIMEOUT_S, Child, Place
 from tests.crash.program import errand, new_engine
 
@@ -47,18 +47,12 @@ def start_workers(place: Place, many: int, *more: str, **options: object) -> lis
     return workers
 
 
-def left(place: Place) -> int:
-    [(count,)] = rows_of(place.store, "SELECT count(*) FROM instances WHERE status IN ('PENDING', 'RUNNING')")
-    assert isinstance(count, int)
-    return count
-
-
 def drain(place: Place, report: Callable[[str], None]) -> None:
     """Open the gate, and wait until nothing is left."""
     (place.folder / "gate").touch()
     began = time.monotonic()
-    while left(place):
-        assert time.monotonic() < began + PATIENCE_S, f"{left(place)} are left; {place.errors()}"
+    while place.left():
+        assert time.monotonic() < began + PATIENCE_S, f"{place.left()} are left; {place.errors()}"
         time.sleep(0.02)
     seconds = time.monotonic() - began
     shares = Counter(effect.pid for effect in read_effects(place.log))
@@ -92,9 +86,9 @@ def test_one_of_four_is_killed_every_second_and_replaced(place: Place, report: C
     killed = 0
     for number in itertools.count():
         began = time.monotonic()
-        while left(place) and time.monotonic() < began + KILL_EVERY_S:
+        while place.left() and time.monotonic() < began + KILL_EVERY_S:
             time.sleep(0.02)
-        if not left(place):
+        if not place.left():
             break
         assert number < PATIENCE_S, place.errors()
         killed += workers.pop(0).kill()
@@ -118,9 +112,9 @@ def test_a_process_that_was_paused_for_too_long_spoils_nothing(place: Place, rep
         time.sleep(1.5)
         workers[number % 2].send(signal.SIGCONT)
         time.sleep(0.5)
-    assert left(place), "they were done before"
+    assert place.left(), "they were done before"
     deadline = time.monotonic() + PATIENCE_S
-    while left(place):
+    while place.left():
         assert time.monotonic() < deadline, place.errors()
         time.sleep(0.02)
     place.stop()

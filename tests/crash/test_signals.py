@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from durable_core import OrchestrationState
-from tests.crash.audit import audit_leftovers, read_effects, rows_of
+from tests.crash.audit import audit_leftovers, read_effects
 from tests.crash.children import PATIENCE_S, TIMEOUT_S, Child, Place
 from tests.crash.program import new_engine
 
@@ -115,9 +115,9 @@ def test_the_first_signal_waits_no_longer_than_the_limit(place: Place, number: s
     worker.send(number)
     assert seconds_to_end(worker) < 0.5 + SOON_S
     assert worker.finish() == {"ended": "by a signal"}
-    assert rows_of(place.store, "SELECT * FROM workers") == []
-    assert rows_of(place.store, "SELECT id FROM instances WHERE holder IS NOT NULL OR claimed") == []
-    assert rows_of(place.store, "SELECT worker FROM tasks") == [(None,)], "the task is there, and free"
+    assert place.store.rows("SELECT * FROM workers") == []
+    assert place.store.rows("SELECT id FROM instances WHERE holder IS NOT NULL OR claimed") == []
+    assert place.store.rows("SELECT worker FROM tasks") == [(None,)], "the task is there, and free"
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -132,7 +132,7 @@ def test_the_second_signal_ends_at_once(place: Place, number: signal.Signals) ->
     assert seconds_to_end(worker) < SOON_S
     assert worker.process.returncode in (-number, 128 + number)
     # Whoever comes next finds everything.
-    [(task,)] = rows_of(place.store, "SELECT id FROM tasks")
+    [(task,)] = place.store.rows("SELECT id FROM tasks")
     next_worker = place.start_worker()
     assert next_worker.wait_for("effect"), place.errors()
     assert [effect.task for effect in read_effects(place.log)] == [task, task]

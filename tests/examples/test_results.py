@@ -27,10 +27,10 @@ def test_it_gives_what_the_computation_without_engine_gives(name: str, url: str)
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "parallel_processing"])  # which starts anew each time
-def test_started_again_it_finds_what_it_did(name: str, file_url: str) -> None:
+def test_started_again_it_finds_what_it_did(name: str, durable_url: str) -> None:
     example = load(name)
-    first = asyncio.run(example.main(file_url))
-    assert asyncio.run(example.main(file_url)) == first
+    first = asyncio.run(example.main(durable_url))
+    assert asyncio.run(example.main(durable_url)) == first
 
 
 def test_the_catalogue_and_the_table_name_every_example() -> None:

@@ -1,24 +1,23 @@
-"""The engine on a real store, in this process. Each test runs on memory and on SQLite."""
+"""The engine on a real store, in this process. Each test runs on memory and on SQLite, and some on PostgreSQL (``conftest.py`` above)."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_names = itertools.count()
+from tests.stores import STORES, new_store
+
 Run = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "memory":
-        return f"memory://runtime-{next(_names)}"
-    return f"sqlite:///{tmp_path / 'store.db'}"
+@pytest.fixture(params=STORES)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with new_store(request.param, tmp_path) as url:
+        yield url
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from durable_core import (
     OrchestrationContext,
     OrchestrationFailedError,
     OrchestrationStuckError,
+    StoreReadOnlyError,
     StoreUnavailableError,
     TaskFailedError,
     activity,
@@ -35,6 +36,7 @@ from durable_core.codec import encode_event
 from durable_core.events import EventRaised, TaskCompleted, TaskScheduled
 from durable_core.runtime.worker.guard import TurnGuard
 from durable_core.testing.memory import MemoryBackend
+from durable_sqlite import open_backend
 from tests.runtime import module_activities
 from tests.runtime.support import SECOND, engine_with, until
 
@@ -420,6 +422,68 @@ def test_tasks_of_a_commit_that_was_accepted_unheard_are_not_lost(run):
             return await handle.result(20 * SECOND)
 
     assert run(main) == 8
+
+
+def test_a_history_that_the_store_does_not_give_is_no_attempt(tmp_path, run, monkeypatch):
+    """An outage that lasts must park nobody."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    engine = engine_with(original, double, max_attempts=1, first_backoff_s=0.01)
+    backend = open_backend(url)
+    read_history, refusals = backend.read_history, [StoreUnavailableError("no answer")] * 3
+
+    async def refuse(ranges):
+        if refusals:
+            raise refusals.pop()
+        return await read_history(ranges)
+
+    monkeypatch.setattr(backend, "read_history", refuse)
+
+    async def main():
+        async with engine.open(url):
+            await engine.client.schedule_new_orchestration(original, instance_id="f")
+            await until(lambda: _has(engine, "f", TaskCompleted))
+        async with engine.open(backend=backend):
+            await engine.client.raise_event("f", "go")
+            assert await engine.client.get_handle(original, "f").result(20 * SECOND) == 8
+            assert not refusals
+
+    run(main)
+
+
+def test_a_client_behind_a_worker_that_tries_again_hears_that_the_store_takes_no_writes(run):
+    """The worker's commands are not given up; those of a client that come after them must not wait as long."""
+
+    class ReadOnly(MemoryBackend):
+        on = False
+        refused = asyncio.Event()
+
+        async def apply(self, commands):
+            if self.on:
+                self.refused.set()
+                raise StoreReadOnlyError("no writes here")
+            return await super().apply(commands)
+
+    @activity
+    async def until_read_only(number: int) -> int:
+        ReadOnly.on = True
+        return number
+
+    @orchestrator
+    async def flow(ctx: OrchestrationContext) -> int:
+        return await ctx.call_activity(until_read_only, 3)
+
+    engine = engine_with(flow, until_read_only)
+
+    async def main():
+        async with engine.open(backend=ReadOnly()):
+            handle = await engine.client.schedule_new_orchestration(flow)
+            await ReadOnly.refused.wait()
+            with pytest.raises(StoreReadOnlyError):
+                await asyncio.wait_for(engine.client.schedule_new_orchestration(flow), 20)
+            ReadOnly.on = False
+            assert await handle.result() == 3
+
+    run(main)
 
 
 def test_an_engine_that_cannot_start_leaves_nothing_behind_and_can_be_opened_again(run):

@@ -12,6 +12,7 @@
     wakeups.py      who is told, and how others are told
     lanes.py        connections; errors.py: what PostgreSQL's errors mean
     options.py      the URL; migrate.py: the schema's version; queries.py: SQL by name, from sql/
+    testing.py      hubs for tests, and the conformance kit's harness; servers.py: a throw-away server
 
 The rules are those of ``durable_core.hub``: this package loads rows without locks, lets the hub decide, and writes what it decided if
 nothing has changed meanwhile (docs/decisions/0012).

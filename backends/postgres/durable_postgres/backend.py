@@ -44,6 +44,10 @@ class PostgresBackend:
         if opened is not None:
             await opened.close()
 
+    def cut(self) -> None:
+        """Lose all connections, for tests: what was under way does not learn how it ended."""
+        self._store.cut()
+
     async def apply(self, commands: Sequence[protocol.Command]) -> list[protocol.Outcome]:
         return await self._store.steps.apply(commands)
 

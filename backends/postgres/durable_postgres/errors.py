@@ -4,6 +4,7 @@
 25006 read-only transaction, 42501        StoreReadOnlyError
 28… wrong password, 3D… no such database  StoreError             needs a person
 3F…, 42P01 and the like                   StoreFormatError       the schema is not a hub of ours, or was removed
+42P05, 26000 prepared statements mixed up StoreError            a pooler lends the connection to others between statements
 08, 40, 53, 55P, 57, 58, lost connections, timeouts
                                           StoreUnavailableError  may work later; after a lost reply the outcome is unknown
 anything else                             a command that cannot be written: it alone is REJECTED
@@ -12,12 +13,18 @@ anything else                             a command that cannot be written: it a
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import asyncpg
 
 from durable_core.errors import StoreError, StoreFormatError, StoreFullError, StoreReadOnlyError, StoreUnavailableError
 
-__all__ = ["cannot_connect", "is_transient_conflict", "translate"]
+__all__ = ["NO_SESSION", "cannot_connect", "is_transient_conflict", "translate"]
+
+NO_SESSION = (
+    "a pooler between here and the server does not leave us a session of our own (advisory locks, LISTEN, settings): put it into session "
+    "mode, or pass it by with the address of the server itself"
+)
 
 _BY_CODE: list[tuple[str, type[StoreError], str]] = [
     ("53100", StoreFullError, "no space left; nothing of the failed batch was written. Free space on the server: work then goes on"),
@@ -30,6 +37,8 @@ _BY_CODE: list[tuple[str, type[StoreError], str]] = [
     ("42703", StoreFormatError, "a column of the hub's tables is missing: restore a backup"),
     ("42883", StoreFormatError, "a function of the hub is missing: restore a backup"),
     ("42704", StoreFormatError, "a type of the hub is missing: restore a backup"),
+    ("42P05", StoreError, NO_SESSION),
+    ("26000", StoreError, NO_SESSION),
     ("XX", StoreError, "the server reports an internal error or damaged data: look at its log"),
     ("08", StoreUnavailableError, "the connection failed"),
     ("40", StoreUnavailableError, "the server gave up this batch in favour of another"),
@@ -52,6 +61,8 @@ def translate(error: BaseException, where: str) -> StoreError | None:
         return None
     if isinstance(error, asyncpg.DataError):
         return None  # a value that cannot be sent
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return StoreError(f"{where}: the server's certificate is not accepted: look at sslmode and sslrootcert ({error})")
     if isinstance(error, OSError | asyncio.TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError):
         return StoreUnavailableError(f"{where}: the connection was lost or nobody answered in time ({type(error).__name__}: {error})")
     return None
@@ -59,6 +70,8 @@ def translate(error: BaseException, where: str) -> StoreError | None:
 
 def cannot_connect(error: Exception, where: str) -> StoreError:
     """The same for opening a connection, where nothing can be about a command."""
+    if isinstance(error, ConnectionError) and "rejected SSL" in str(error):  # the driver has no class for it
+        return StoreError(f"{where}: the server has no TLS: set it up there, or choose another sslmode ({error})")
     return translate(error, where) or StoreError(f"{where}: cannot be connected to ({type(error).__name__}: {error})")
 
 

@@ -18,6 +18,7 @@ import asyncpg
 from durable_core.errors import DurableError, StoreUnavailableError
 from durable_postgres.errors import cannot_connect
 from durable_postgres.options import PostgresOptions
+from durable_postgres.queries import query
 
 __all__ = ["Connection", "Lane", "connect"]
 
@@ -43,11 +44,17 @@ _SETTINGS = {
 async def connect(options: PostgresOptions, **settings: str) -> Connection:
     """Raises what ``errors.cannot_connect`` makes of it."""
     settings = {**_SETTINGS, **settings, "search_path": options.hub, "synchronous_commit": options.synchronous_commit}
+    connection = None
     try:
-        return await _connect(
-            options.dsn, timeout=options.connect_timeout_s, command_timeout=options.command_timeout_s, server_settings=settings
-        )
-    except Exception as error:
+        connection = await _connect(options.dsn, timeout=options.connect_timeout_s, command_timeout=options.command_timeout_s)
+        # Not as parameters of the connection: poolers refuse those that they do not know.
+        await connection.fetch(query("set_session"), list(settings), list(settings.values()))
+        return connection
+    except BaseException as error:
+        if connection is not None:
+            connection.terminate()
+        if not isinstance(error, Exception):
+            raise
         raise cannot_connect(error, options.where) from error
 
 
@@ -66,6 +73,10 @@ class Lane:
     def is_free(self) -> bool:
         return not self._turn.locked()
 
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed()
+
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Connection]:
         """The connection, for this user alone. Errors are the driver's; after any but one that the server or we reported, and after
@@ -81,6 +92,11 @@ class Lane:
             except BaseException:
                 self._drop()
                 raise
+
+    def cut(self) -> None:
+        """Lose the connection, as a network does; what is under way does not learn how it ended."""
+        if self._connection is not None:
+            self._connection.terminate()
 
     async def close(self) -> None:
         self._closed = True

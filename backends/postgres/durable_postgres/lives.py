@@ -1,8 +1,10 @@
 """The connection that keeps this handle's incarnations alive, and listens.
 
 An incarnation holds a session-level advisory lock: when its process ends, however, the server lets go of the lock, and whoever can take
-it knows. A connection may also break by itself, or the server restart; so an incarnation counts as dead only when its lock has been free
-for ``death_grace_s``, by when its process has connected again and taken it.
+it knows. A connection may also break by itself; so an incarnation counts as dead only when its lock has been free for ``death_grace_s``,
+by when its process has connected again and taken it. A restart of the server takes all locks at once, and not everybody is back at once: who
+has not held its lock since then is given ``_RETURN_S`` more, and so is everybody by a handle that lost its own connection. (A worker that is
+given up by mistake loses no work, but its activities run twice.)
 
 The same connection LISTENs, and heartbeats run on it: one that went deaf is found by the next beat (or ping) at the latest.
 """
@@ -27,9 +29,10 @@ _logger = logging.getLogger("durable_core.postgres")
 _PING_S = 5.0
 _RETRY_S = 0.05
 _LAST_RETRY_S = 2.0
+_RETURN_S = _LAST_RETRY_S + 1.0
 _WORK, _ENDED = "work", "ended"
-_LOST = (StoreError, OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What using the connection may raise when it, or the server, is not there."""
+_LOST = (StoreError, OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What using the connection may raise when it, or the server, is not there, or goes away at that moment."""
 
 
 class Lives:
@@ -41,7 +44,10 @@ class Lives:
         self._channel = f"durable-core {options.hub}"
         self._held: set[str] = set()
         self._lifeless: dict[str, float] = {}
+        """From when on they count as dead."""
         self._used_s = 0.0
+        self._was_connected = False
+        self._away_until_s = 0.0
         self._broken = asyncio.Event()
         self.lane = Lane(options, self._prepare)
         self._keeper = asyncio.create_task(self._keep(), name="durable-postgres connection")
@@ -61,15 +67,22 @@ class Lives:
             async with self.lane.use() as connection:
                 await connection.execute(query("drop_life"), worker.encode())
 
-    def proven_dead(self, lifeless: Iterable[str]) -> list[str]:
+    async def proven_dead(self, connection: Connection, lifeless: Iterable[str]) -> list[str]:
         """Of the workers whose lock is free: those for whom it has been for long enough."""
-        now_s, grace_s = time.monotonic(), self._options.death_grace_s
-        seen = set(lifeless) - self._held
-        new = seen - self._lifeless.keys()
-        self._lifeless = {worker: self._lifeless.get(worker, now_s) for worker in seen}
-        if new and grace_s > 0:  # have somebody look again
-            asyncio.get_running_loop().call_later(grace_s + 0.01, self._heard, False)
-        return [worker for worker, since_s in self._lifeless.items() if since_s + grace_s <= now_s]
+        if self._options.death_grace_s == 0:
+            return list(set(lifeless) - self._held)
+        seen = set(lifeless) - self._held if self.lane.is_open else set[str]()
+        self._lifeless = {worker: dead_s for worker, dead_s in self._lifeless.items() if worker in seen}
+        now_s = time.monotonic()
+        new = [worker.encode() for worker in seen - self._lifeless.keys()]
+        if new:
+            not_back = {id for (id,) in await connection.fetch(query("not_back"), new)}
+            for worker in new:
+                from_s = max(self._away_until_s, now_s + _RETURN_S if worker in not_back else now_s)
+                self._lifeless[worker.decode()] = from_s + self._options.death_grace_s
+            again_s = min(self._lifeless.values()) - now_s  # have somebody look again
+            asyncio.get_running_loop().call_later(again_s + 0.01, self._heard, False)
+        return [worker for worker, dead_s in self._lifeless.items() if dead_s <= now_s]
 
     async def tell(self, ended: bool) -> None:
         """Every other handle. A hint: lost if the connection is."""
@@ -96,6 +109,9 @@ class Lives:
         await connection.add_listener(self._channel, self._hear)
         for worker in self._held:
             await connection.execute(query("hold_life"), worker.encode())
+        if self._was_connected:
+            self._away_until_s, self._lifeless = time.monotonic() + _RETURN_S, {}
+        self._was_connected = True
         self._heard(True)  # what others told meanwhile was missed
 
     def _hear(self, connection: Connection, sender: int, _channel: str, payload: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncpg
 
 from durable_core.errors import StoreError, StoreFormatError, StoreReadOnlyError, StoreUrlError, StoreVersionError
-from durable_postgres.errors import cannot_connect
+from durable_postgres.errors import NO_SESSION, cannot_connect
 from durable_postgres.lanes import Connection, connect
 from durable_postgres.options import PostgresOptions
 from durable_postgres.queries import migrations, query
@@ -36,6 +36,7 @@ async def prepare(options: PostgresOptions, *, create: bool) -> None:
 async def _prepare(connection: Connection, options: PostgresOptions, *, create: bool) -> None:
     server = await connection.fetchrow(query("describe_server"), options.hub)
     _check_server(server, options)
+    await _check_session(connection, options)
     if not server["has_hub"]:
         if not create:
             raise StoreFormatError(f"there is no {options.where}: correct the store URL, or open it with create=True")
@@ -56,12 +57,27 @@ def _check_server(server: asyncpg.Record, options: PostgresOptions) -> None:
         why = "it is a standby: connect to the primary" if server["standby"] else "transactions are read-only by default for this user"
         raise StoreReadOnlyError(f"{options.where} cannot be written: {why}")
     if server["search_path"] != options.hub:
-        text = "something between here and the server drops session settings; a pooler must be in session mode, or be passed by"
-        raise StoreUrlError(f"{options.where}: {text}")
+        raise StoreUrlError(f"{options.where}: {NO_SESSION}")
+
+
+async def _check_session(connection: Connection, options: PostgresOptions) -> None:
+    """A process of the server that serves two of our connections by turns is lent out by a pooler, statement by statement. (Without a pooler
+    between, a connection has been told at its start who serves it, and a second one is not needed.)"""
+    if await connection.fetchval(query("server_process")) == connection.get_server_pid():
+        return
+    second = await connect(options)
+    try:
+        for _ in range(10):
+            if await connection.fetchval(query("server_process")) == await second.fetchval(query("server_process")):
+                raise StoreUrlError(f"{options.where}: {NO_SESSION}")
+    finally:
+        await second.close()
 
 
 async def _version(connection: Connection, options: PostgresOptions) -> int:
     version = await connection.fetchval(query("schema_version"))
+    if version is None:
+        raise StoreFormatError(f"{options.where} is damaged: its version is missing; restore a backup")
     check_version(version, options.where)
     return int(version)
 

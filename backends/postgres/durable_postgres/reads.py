@@ -8,7 +8,7 @@ from itertools import cycle, pairwise
 from typing import Any, TypeVar
 
 from durable_core.backend import ENTITY_PREFIX, HistoryPage, HistoryRange, HistoryRow, InstanceFilter, InstanceRecord, Page
-from durable_core.errors import StoreError
+from durable_core.errors import StoreError, StoreUnavailableError
 from durable_core.hub import State, cursor_after, read_cursor, record_of
 from durable_postgres.errors import cannot_connect
 from durable_postgres.lanes import Connection, Lane
@@ -25,11 +25,11 @@ class Reads:
     def __init__(self, options: PostgresOptions) -> None:
         self._where = options.where
         # A filter's conditions decide which index serves it: its plan is to see them.
-        self._lanes = [Lane(options, plan_cache_mode="auto") for _ in range(options.readers)]
-        self._next = cycle(self._lanes)
+        self.lanes = [Lane(options, plan_cache_mode="auto") for _ in range(options.readers)]
+        self._next = cycle(self.lanes)
 
     async def close(self) -> None:
-        for lane in self._lanes:
+        for lane in self.lanes:
             await lane.close()
 
     async def get_instances(self, ids: Sequence[str]) -> list[InstanceRecord | None]:
@@ -76,7 +76,15 @@ class Reads:
         return await self._read(read)
 
     async def _read(self, read: Callable[[Connection], Awaitable[T]]) -> T:
-        lane = next((lane for lane in self._lanes if lane.is_free), None) or next(self._next)
+        try:
+            return await self._read_once(read)
+        except StoreUnavailableError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            return await self._read_once(read)  # the connection may have been lost long ago, unseen: a new one may well work
+
+    async def _read_once(self, read: Callable[[Connection], Awaitable[T]]) -> T:
+        lane = next((lane for lane in self.lanes if lane.is_free), None) or next(self._next)
         try:
             async with lane.use() as connection:
                 return await read(connection)

@@ -151,7 +151,7 @@ class Steps:
 
     async def _beat(self, connection: Connection, command: Beat, locked: bool) -> Heartbeat | list[str]:
         part, found = await self._load(connection, needs((command,)), locked)
-        dead = self._dead(found, part, command.worker)
+        dead = await self._dead(connection, found, part, command.worker)
         if dead:
             return dead
         changes = Changes(part)
@@ -172,7 +172,7 @@ class Steps:
             query("find"), self._clock_us(), self._floor_us, *me, queues, activities, turns, tasks, page, request.turns, *chosen
         )
         found = self._learn(rows)
-        dead = self._lives.proven_dead(found.lifeless)
+        dead = await self._lives.proven_dead(connection, found.lifeless)
         if dead:
             return dead
         next_due_us = self._next_look_us(found)
@@ -211,8 +211,9 @@ class Steps:
         if changes.work or changes.ended:
             self._wakeups.tell_everybody(ended=changes.ended)
 
-    def _dead(self, found: Found, part: Partial, me: str) -> list[str]:
-        return [worker for worker in self._lives.proven_dead(found.lifeless) if worker != me and worker in part.state.workers]
+    async def _dead(self, connection: Connection, found: Found, part: Partial, me: str) -> list[str]:
+        proven = await self._lives.proven_dead(connection, found.lifeless)
+        return [worker for worker in proven if worker != me and worker in part.state.workers]
 
     async def _bury(self, dead: list[str]) -> None:
         await self.apply([AbandonWorker(worker) for worker in dead])

@@ -24,6 +24,11 @@ class Store:
     wakeups: Wakeups
     lives: Lives
 
+    def cut(self) -> None:
+        """Lose all connections."""
+        for lane in (self.steps.batches, self.steps.claims, *self.reads.lanes, self.lives.lane):
+            lane.cut()
+
     async def close(self) -> None:
         """Leases stay, but who asks finds this handle's incarnations dead from now on: nobody could work on them any more."""
         await self.wakeups.close()

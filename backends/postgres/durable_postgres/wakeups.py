@@ -77,8 +77,10 @@ class Wakeups:
             await asyncio.wait([self._sending])
 
     async def _send_all(self) -> None:
-        while self._news:
-            self._news, ended, self._ended = False, self._ended, False
-            await self._send(ended)
-            await asyncio.sleep(_PAUSE_S)
-        self._sending = None
+        try:
+            while self._news:
+                self._news, ended, self._ended = False, self._ended, False
+                await self._send(ended)
+                await asyncio.sleep(_PAUSE_S)
+        finally:
+            self._sending = None

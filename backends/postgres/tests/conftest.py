@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from durable_conformance.driver import Driver
-from durable_core.backend import Backend, Capabilities
+from durable_conformance.driver import Driver, driver_of
 from durable_postgres import PostgresBackend, open_backend
 from durable_postgres.testing import drop_hub, fresh_hub
+
+PATIENCE_S = None if "DURABLE_CROSSINGS" in os.environ else 100.0
+"""Of one test; none in the long run."""
 
 
 class Handles:
@@ -35,37 +38,11 @@ class Handles:
             await backend.close()
 
 
-class OneHandle:
-    """As much of a harness as a ``Driver`` needs for its commands."""
-
-    features: frozenset[str] = frozenset()
-
-    def __init__(self, backend: PostgresBackend) -> None:
-        self.backend = backend
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.backend.capabilities
-
-    async def open(self) -> Backend:
-        return self.backend
-
-    async def kill(self, handle: Backend) -> None:
-        raise NotImplementedError
-
-    async def destroy(self) -> None:
-        raise NotImplementedError
-
-    def advance_clock(self, us: int) -> None:
-        raise NotImplementedError
-
-
 async def _drive(backend: PostgresBackend, prefix: str = "") -> Driver:
-    driver = Driver(OneHandle(backend))
+    driver = await driver_of(backend)
     fresh = driver.fresh
     named: Any = driver
     named.fresh = lambda name: fresh(prefix + name)  # ids of two drivers must not meet
-    await driver.open()
     return driver
 
 
@@ -211,7 +188,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     async def run() -> None:
         try:
-            await asyncio.wait_for(test(**arguments), 100)
+            await asyncio.wait_for(test(**arguments), PATIENCE_S)
         finally:
             for opened in map(pyfuncitem.funcargs.get, ("handle", "proxy")):
                 if isinstance(opened, Handles | Proxy):

@@ -17,7 +17,8 @@ from durable_conformance.driver import ALL, HOUR_US
 from durable_core import DurableEngine, OrchestrationContext
 from durable_core.backend import Claim, CreateInstance
 from durable_postgres import lives
-from durable_postgres.testing import Server, find_faults, server_url
+from durable_postgres.servers import Server, server_url
+from durable_postgres.testing import find_faults
 
 PROGRAM = Path(__file__).parent / "programs" / "hold_until_killed.py"
 

@@ -59,7 +59,7 @@ class Mirror(HubMachine):
     def __init__(self) -> None:
         super().__init__()
         assert isinstance(self.harness, PostgresHarness)
-        self.options = parse_url(self.harness.url, {})
+        self.options = parse_url(self.harness.location, {})
         self.connection: Any = None
 
     @invariant()

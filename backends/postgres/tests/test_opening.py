@@ -25,7 +25,8 @@ from durable_core.errors import (
 )
 from durable_postgres import migrate, open_backend
 from durable_postgres.options import parse_url
-from durable_postgres.testing import find_faults, server_url
+from durable_postgres.servers import server_url
+from durable_postgres.testing import find_faults
 
 SECRET = "s3cret-Pass/word"
 
@@ -157,6 +158,16 @@ async def test_a_server_that_turns_read_only(handle: Any) -> None:
 async def test_a_server_that_is_too_old(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrate, "SERVER_LEAST", 990000)
     assert "durable-core needs 99 or later" in str(await refusal(url, StoreError))
+
+
+async def test_several_servers_of_which_one_answers(url: str) -> None:
+    parts = urlsplit(url)
+    hosts = f"host={parts.hostname},{parts.hostname}&port=1,{parts.port}&target_session_attrs=primary"
+    several = parts._replace(netloc=f"{parts.username}:{parts.password}@", query=f"{parts.query}&{hosts}").geturl()
+    backend = open_backend(several)
+    await backend.open()
+    assert (await backend.apply([CreateInstance("i", "e", "orch", b"")]))[0].status.name == "OK"
+    await backend.close()
 
 
 async def test_a_hub_that_is_not_there(url: str) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from durable_conformance.driver import Driver
-from durable_core.backend import Backend, Capabilities
+from durable_conformance.driver import Driver, driver_of
 from durable_sqlite import SqliteBackend, open_backend
 
 
@@ -33,37 +32,6 @@ class Handles:
             await backend.close()
 
 
-class OneHandle:
-    """As much of a harness as a ``Driver`` needs for its commands."""
-
-    features: frozenset[str] = frozenset()
-
-    def __init__(self, backend: SqliteBackend) -> None:
-        self.backend = backend
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.backend.capabilities
-
-    async def open(self) -> Backend:
-        return self.backend
-
-    async def kill(self, handle: Backend) -> None:
-        raise NotImplementedError
-
-    async def destroy(self) -> None:
-        raise NotImplementedError
-
-    def advance_clock(self, us: int) -> None:
-        raise NotImplementedError
-
-
-async def _drive(backend: SqliteBackend) -> Driver:
-    driver = Driver(OneHandle(backend))
-    await driver.open()
-    return driver
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "hub.db"
@@ -77,7 +45,7 @@ def handle(store: Path) -> Handles:
 @pytest.fixture
 def drive() -> Callable[[SqliteBackend], Awaitable[Driver]]:
     """The conformance kit's driver on a handle."""
-    return _drive
+    return driver_of
 
 
 @pytest.hookimpl(tryfirst=True)

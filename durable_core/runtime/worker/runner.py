@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from durable_core.backend import AbandonWorker, ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
 from durable_core.codec import encode_event
-from durable_core.errors import ReplayError
+from durable_core.errors import ReplayError, StoreError
 from durable_core.runtime.session import LocalWorker, Session
 from durable_core.runtime.worker.live import LiveInstance, TaskLease
 
@@ -234,15 +234,15 @@ class Runner(ABC, Generic[L]):
 
     def give_up(self, live: L, problem: BaseException | str) -> None:
         """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history
-        is nobody's crash: it does not count towards parking."""
+        is nobody's crash, and a store that is away not the instance's: they do not count towards parking."""
         options = self.session.options
         failures = self._failures[live.instance] = self._failures.get(live.instance, 0) + 1
         backoff_s = min(options.first_backoff_s * 2 ** min(failures - 1, 30), options.last_backoff_s)
         text = f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else problem
         if failures == 1:
-            trace = problem if isinstance(problem, BaseException) and not isinstance(problem, ReplayError) else None
+            trace = problem if isinstance(problem, BaseException) and not isinstance(problem, ReplayError | StoreError) else None
             _logger.error("%r: %s (tried again in %.1f s)", live.instance, text, backoff_s, exc_info=trace)
-        self._drop(live, problem=text, delay_us=round(backoff_s * 1e6), uncount=isinstance(problem, ReplayError))
+        self._drop(live, problem=text, delay_us=round(backoff_s * 1e6), uncount=isinstance(problem, ReplayError | StoreError))
 
     def _park(self, live: L, attempts: int) -> None:
         problem = f"its turn was started {attempts} times and never came to an end (does it kill its process?). It is parked: terminate or purge it"

@@ -3,6 +3,14 @@
 
 -- ── opening ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+-- name: set_session
+-- Settings of this session: names and values.
+SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS s (name, value);
+
+-- name: server_process
+-- Who serves this session now?
+SELECT pg_backend_pid();
+
 -- name: describe_server
 -- What opening must know: is there a schema of that name, a hub in it, may we write, is it a primary, does our search path hold?
 SELECT
@@ -134,8 +142,12 @@ SELECT turns, tasks FROM lock_candidates(
 -- ── lives and wake-ups ───────────────────────────────────────────────────────────────────────────────────────────
 
 -- name: hold_life
--- An incarnation lives while the session that sent this does.
-SELECT pg_advisory_lock(life_of($1));
+-- See the function.
+SELECT hold_life($1);
+
+-- name: not_back
+-- Of these workers, whose locks are free: those who have not held them since the server was started.
+SELECT id FROM worker WHERE id = ANY ($1::bytea[]) AND server <> pg_postmaster_start_time();
 
 -- name: drop_life
 -- An incarnation is over.

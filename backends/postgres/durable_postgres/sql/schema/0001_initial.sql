@@ -124,10 +124,12 @@ CREATE TABLE seen (
 );
 CREATE INDEX seen_by_time ON seen (until_us);
 
--- Live incarnations. claim_id, turns and tasks are its last claim, so that a repeated one returns the same items.
+-- Live incarnations. claim_id, turns and tasks are its last claim, so that a repeated one returns the same items. server: the start of the server that
+-- it has last held its lock on; one that has not come back since the server was started again may be on its way.
 CREATE TABLE worker (
   id       bytea   PRIMARY KEY,
   until_us bigint  NOT NULL,
+  server   timestamptz NOT NULL DEFAULT pg_postmaster_start_time(),
   claim_id bytea   NOT NULL DEFAULT '',
   turns    bytea[] NOT NULL DEFAULT '{}',
   tasks    bytea[] NOT NULL DEFAULT '{}'
@@ -202,6 +204,13 @@ CREATE FUNCTION as_row(t task, owner bytea, payload bytea) RETURNS task_row LANG
 $$;
 
 -- ── claiming ─────────────────────────────────────────────────────────────────────────────────────────────────────
+-- An incarnation lives while the session that called this does.
+CREATE FUNCTION hold_life(worker bytea) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_advisory_lock(life_of(hold_life.worker));
+  UPDATE worker AS w SET server = pg_postmaster_start_time() WHERE w.id = hold_life.worker AND w.server <> pg_postmaster_start_time();
+END $$;
+
 -- Candidates by index; the rules choose among them. stale_us: a second ago. What has been due since then may be taken from a worker that only holds it.
 
 -- Instances that may be claimed, those that have waited longest first.
