@@ -22,7 +22,7 @@ def run_suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join((str(folder), *sys.path))}
     plugins = ["-p", "durable_conformance.plugin", "-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider", "-W", "error"]
     command = [sys.executable, "-m", "pytest", "-q", *plugins, "--pyargs", "durable_conformance.suite", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=280)
 
 
 def counts(output: str) -> dict[str, int]:
