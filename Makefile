@@ -15,7 +15,7 @@ URL_postgres := durable_postgres.testing:PostgresHarness
 URL = $(or $(URL_$(BACKEND)),$(BACKEND))
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate crash crash-postgres crash-examples clean
+.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-postgres crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -61,11 +61,14 @@ conformance: venv ## the full conformance suite and its certificate (BACKEND=sql
 	$(PYTEST) --timeout=0 --pyargs durable_conformance.suite --durable-backend '$(URL)' --profile full --certificate certificate.json
 
 conformance-teeth: venv ## does the suite bite? It has to fail every deliberately broken store
-	$(PY) -m durable_conformance.teeth --long
+	$(PY) -m durable_conformance.teeth
 
 SEEDS ?= 1000
 simulate: venv ## the whole engine in simulated trouble, seed after seed (SEEDS=1000 FIRST=0)
 	$(PY) -m durable_core.testing.simulation --seeds $(SEEDS) --first $(or $(FIRST),0)
+
+simulate-teeth: venv ## does the simulation bite? It has to find every broken store in memory
+	$(PY) -m durable_conformance.simulated
 
 crash: venv ## the long crash test, on each durable store: 300 kills
 	DURABLE_KILLS=300 $(PYTEST) tests/crash --timeout=0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import msgspec
 
 from durable_core.errors import PayloadError
-from durable_core.forms.form import Fault, hint_name
+from durable_core.forms.form import Fault, hint_name, json_bytes
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -74,20 +74,19 @@ class JsonConverter:
             form = self._forms.form(type_hint)
         except Fault as fault:
             raise _error(where, f"no payload can have the type {hint_name(type_hint)}", fault) from fault.__cause__
-        to_json, dump, from_json, load = form.encode, msgspec.json.Encoder().encode, form.decode, msgspec.json.Decoder().decode
 
         def encode(value: Any) -> str:
             native: Any = None
             try:
-                native = to_json(value)
-                return dump(native).decode()
+                native = form.encode(value)
+                return json_bytes(native).decode()
             except (Fault, RecursionError, ValueError) as error:
                 place = _unwritable(native) if isinstance(error, ValueError) else ""
                 raise _error(where, f"cannot encode {form.name}{place}", error) from error.__cause__
 
         def decode(text: str | None) -> Any:
             try:
-                return None if text is None else from_json(load(text))
+                return None if text is None else form.decode(msgspec.json.decode(text))
             except (Fault, RecursionError, ValueError, msgspec.MsgspecError) as error:
                 raise _error(where, f"cannot decode {form.name}", error) from error.__cause__
 

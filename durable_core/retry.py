@@ -23,7 +23,6 @@ class RetryContext(Struct, frozen=True):
 
 RetryHandler = Callable[[RetryContext], bool | timedelta]
 
-
 _not_negative = validators.ge(timedelta(0))
 
 

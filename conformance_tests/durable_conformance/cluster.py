@@ -82,7 +82,7 @@ async def of_engines(
     dies."""
 
     def faulty(handle: Backend) -> Lent:
-        return Faulty(handle, dice, faults, 0.15) if faults else Lent(handle)
+        return Faulty(handle, dice, faults, 0.08) if faults else Lent(handle)
 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_running_clock(hub.harness))

@@ -1,7 +1,8 @@
 """Faults without the author's help: a layer between whoever uses a store and the store.
 
-``Faulty`` is a handle that loses replies, loses requests, submits twice, cuts batches in two, takes its time and drops wake-ups. The store
-behind it never fails, so whatever goes wrong in the end, its rules for submitting again do not hold (or those of who uses it).
+``Faulty`` is a handle that loses replies, loses requests, gives calls up in the middle, submits twice, cuts batches in two, takes its time
+and drops wake-ups. The store behind it never fails, so whatever goes wrong in the end, its rules for submitting again do not hold (or those
+of who uses it).
 ``Mortal`` is a handle whose process may die: from then on nothing reaches the store, and what was under way is not heard of again.
 
 Both leave ``open`` and ``close`` to the harness.
@@ -13,7 +14,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from durable_core.backend import (
     Backend,
@@ -33,12 +34,22 @@ from durable_core.backend import (
 )
 from durable_core.errors import StoreUnavailableError
 
-__all__ = ["FAULTS", "Faulty", "Lent", "Mortal", "exercised"]
+__all__ = ["FAULTS", "Faulty", "Lent", "Mortal", "exercised", "give_up"]
 
 T = TypeVar("T")
-FAULTS = ("reply lost", "request lost", "submitted twice", "batch cut", "delayed", "wake-up dropped")
+FAULTS = ("reply lost", "request lost", "call cancelled", "submitted twice", "batch cut", "delayed", "wake-up dropped")
 exercised: Counter[str] = Counter()
 """How often each fault was injected in this process."""
+
+
+async def give_up(call: Awaitable[Any], steps: int) -> None:
+    """Begin a call, go so many steps of the event loop, and cancel it. Whether it took effect, nobody knows."""
+    running = asyncio.ensure_future(call)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    exercised["call cancelled"] += 1
 
 
 class Lent:
@@ -124,6 +135,9 @@ class Faulty(Lent):
             await asyncio.sleep(self._dice.uniform(0, 0.005))
         if self._happens("request lost"):
             raise StoreUnavailableError("a fault of the conformance kit: the request was lost")
+        if lost and self._draws("call cancelled"):
+            await give_up(call(), self._dice.randrange(30))
+            raise StoreUnavailableError("a fault of the conformance kit: the call was cancelled")
         answer = await call()
         if twice and self._happens("submitted twice"):
             await call()
@@ -132,10 +146,13 @@ class Faulty(Lent):
         return answer
 
     def _happens(self, fault: str) -> bool:
-        happens = fault in self._faults and self._dice.random() < self._share
+        happens = self._draws(fault)
         if happens:
             exercised[fault] += 1
         return happens
+
+    def _draws(self, fault: str) -> bool:
+        return fault in self._faults and self._dice.random() < self._share
 
 
 class Mortal(Lent):

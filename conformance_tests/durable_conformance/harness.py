@@ -12,14 +12,25 @@ that is a failure, so that no exemption outlives its reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from durable_core.backend import Backend, Capabilities
 
-__all__ = ["FEATURES", "Attachable", "Corruptible", "Cuttable", "Harness", "attach_to", "declared_by", "factory_for"]
+__all__ = [
+    "FEATURES",
+    "Attachable",
+    "Corruptible",
+    "Cuttable",
+    "Harness",
+    "attach_to",
+    "check_handle",
+    "check_harness",
+    "declared_by",
+    "factory_for",
+]
 
 FEATURES = {
     "many_handles": "`open` may be called again while other handles are open, also in the event loop of another thread",
@@ -32,6 +43,14 @@ FEATURES = {
 """What a harness may declare beside the store's capabilities. Each lets more of the suite run."""
 
 _CAPABILITIES = ("multi_process", "proves_death")
+_NEEDED = {
+    "frozen_clock": ("advance_clock",),
+    "attach": ("location", "attach"),
+    "cut_connection": ("cut_connection",),
+    "corrupt": ("corrupt",),
+}
+"""What a harness has to have for a feature."""
+_METHODS = ("open", "close", "apply", "claim", "heartbeat", "get_instances", "query_instances", "read_history", "wakeups", "capabilities")
 
 
 class Harness(Protocol):
@@ -90,6 +109,30 @@ class Corruptible(Harness, Protocol):
     async def corrupt(self) -> None:
         """Damage the store, no handle being open, so that whoever opens it can tell."""
         ...
+
+
+def check_harness(harness: object) -> None:
+    """Raises ``TypeError`` with what to do about it, if something is missing that every harness has, or that this one declares."""
+    name = type(harness).__name__
+    for part in ("features", "capabilities", "open", "kill", "destroy"):
+        if not hasattr(harness, part):
+            raise TypeError(f"{name} is no harness, it has no {part!r}: give it what durable_conformance.harness.Harness describes")
+    features = getattr(harness, "features")  # noqa: B009  # it is an object
+    if not isinstance(features, Set):
+        raise TypeError(f"features of {name} is not a set: write frozenset({{'many_handles', …}})")
+    for feature in sorted(features):
+        if feature not in FEATURES:
+            raise TypeError(f"{name} declares {feature!r}, which is no feature: choose from {', '.join(FEATURES)}")
+        missing = [part for part in _NEEDED.get(feature, ()) if not hasattr(harness, part)]
+        if missing:
+            raise TypeError(f"{name} declares {feature!r} and has no {missing[0]!r}: add it, or do not declare {feature!r}")
+
+
+def check_handle(handle: object) -> None:
+    """Raises ``TypeError`` if what a harness opened is no backend."""
+    missing = [name for name in _METHODS if not hasattr(handle, name)]
+    if missing:
+        raise TypeError(f"open() gave {type(handle).__name__}(), which has no {missing[0]!r}: it has to be a durable_core.backend.Backend")
 
 
 def declared_by(harness: Harness) -> frozenset[str]:

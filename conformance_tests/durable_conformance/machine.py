@@ -1,7 +1,8 @@
 """Random programs: the same commands to a store and to ``durable_core.hub``, compared after every step.
 
 The hub is the model, with one exception: which of the eligible instances a claim hands out is the store's choice. The choice is
-checked (everything handed out was eligible, nothing is withheld when something is) and then told to the model.
+checked (everything handed out was eligible, nothing is withheld when something is) and then told to the model. Where the outcome of a
+call is unknown, the model follows the answers to the same commands submitted again (``worlds.py``).
 
 Needs ``frozen_clock``: then store and model agree on every timestamp. Ids are few, so that commands meet; leases are never
 forgotten, so that each may commit at any later time.
@@ -13,12 +14,15 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
+from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from durable_conformance.faults import give_up
 from durable_conformance.harness import Harness
 from durable_conformance.properties import Property, proving
-from durable_conformance.recipes import BATCHES, IDS, MESSAGES, TURNS, Known, Recipe, build, plain_turns
+from durable_conformance.recipes import BATCHES, FEW, IDS, MESSAGES, TURNS, Known, Recipe, build, plain_turns
+from durable_conformance.worlds import comparable, worlds
 from durable_core.backend import (
     AbandonWorker,
     Backend,
@@ -49,6 +53,8 @@ SELECTORS = [
     Selectors(frozenset({"orch"}), frozenset({"slow"})),
     Selectors(entities=frozenset({"counter", "orch"})),
 ]
+STEPS = [0, 1, 2, 3, 5, 8, 20]
+"""Of the event loop, until a call is given up."""
 OFFSETS_US = [1, 400_000, 600_000, 1_000_000, 5_000_000, 4_000_000_000]
 
 
@@ -98,7 +104,7 @@ class HubMachine(RuleBasedStateMachine):
     @rule(recipes=BATCHES, handle=st.integers(0, 1))
     def apply(self, recipes: list[Recipe], handle: int) -> None:
         """One batch. Each command is built knowing what those of earlier steps have made."""
-        self.last = tuple(command for recipe in recipes if (command := build(recipe, self.known)) is not None)
+        self.last = self._built(recipes)
         self._apply(self.last, handle)
 
     @rule(recipes=TURNS, handle=st.integers(0, 1))
@@ -161,10 +167,23 @@ class HubMachine(RuleBasedStateMachine):
     @precondition(lambda self: "many_handles" in self.harness.features)
     @rule(handle=st.integers(0, 1))
     def kill_a_handle_and_open_another(self, handle: int) -> None:
-        self.run(self.harness.kill(self.handles[handle]))
-        self.dead.update(name for name, at in self.workers if at == handle)
-        self.workers = [(name, at) for name, at in self.workers if at != handle]
-        self.handles[handle] = self.run(self.harness.open())
+        self._replace(handle)
+        self._new_worker(handle)
+
+    @precondition(lambda self: "many_handles" in self.harness.features)
+    @rule(recipes=FEW, handle=st.integers(0, 1), steps=st.sampled_from(STEPS))
+    def die_in_a_call(self, recipes: list[Recipe], handle: int, steps: int) -> None:
+        """A handle is killed in the middle of a batch; another one submits the same commands again."""
+        self.last = self._built(recipes)
+        self.run(give_up(self.handles[handle].apply(self.last), steps))
+        self._replace(handle)
+        outcomes = self.run(self.handles[handle].apply(self.last))
+        possible = worlds(self.model, self.last, outcomes, self.now_us)
+        with proving(Property.RETRY):
+            assert possible, f"submitted again after a death, {self.last} cannot say {outcomes}"
+        assume(len(possible) == 1)  # but for two releases of one lease, which say the same whichever came first
+        self.model = self.known.model = possible[0]
+        self._remember_leases(self.last, outcomes)
         self._new_worker(handle)
 
     @rule(
@@ -203,6 +222,24 @@ class HubMachine(RuleBasedStateMachine):
 
     # ── parts of the steps ───────────────────────────────────────────────────────────────────────────────────
 
+    def _built(self, recipes: list[Recipe]) -> tuple[Command, ...]:
+        return tuple(command for recipe in recipes if (command := build(recipe, self.known)) is not None)
+
+    def _replace(self, handle: int) -> None:
+        """Kill a handle, and its workers with it; open another."""
+        self.run(self.harness.kill(self.handles[handle]))
+        self.dead.update(name for name, at in self.workers if at == handle)
+        self.workers = [(name, at) for name, at in self.workers if at != handle]
+        self.handles[handle] = self.run(self.harness.open())
+
+    def _remember_leases(self, commands: Iterable[Command], outcomes: Iterable[Outcome]) -> None:
+        """A batch leases what it creates for a worker."""
+        for command, outcome in zip(commands, outcomes, strict=True):
+            if outcome.turn is not None:
+                assert isinstance(command, CreateInstance)
+                assert command.worker is not None
+                self.known.leases.append((command.worker, outcome.turn))
+
     def _new_worker(self, handle: int) -> None:
         self.workers.append((self.known.fresh("worker"), handle))
         self._heartbeat(len(self.workers) - 1, 3_600_000_000)
@@ -216,10 +253,8 @@ class HubMachine(RuleBasedStateMachine):
             for effect in effects:
                 effect.absorb(self.model)
             with proving(_about(command, expected)):
-                assert _comparable(outcome) == _comparable(expected), command
-            if outcome.turn is not None:
-                assert getattr(command, "worker", None) is not None
-                self.known.leases.append((command.worker, outcome.turn))  # type: ignore[union-attr, arg-type] # a CreateInstance
+                assert comparable(outcome) == comparable(expected), command
+        self._remember_leases(commands, outcomes)
 
     def _heartbeat(self, worker: int, ttl_us: int) -> None:
         name, handle = self.workers[worker]
@@ -303,7 +338,3 @@ def _about(command: Command, expected: Outcome) -> Property:
             return Property.PURGE
         case _:
             return Property.CONSERVATION
-
-
-def _comparable(outcome: Outcome) -> tuple[object, ...]:
-    return outcome.status, outcome.messages, outcome.more, outcome.turn, type(outcome.error)

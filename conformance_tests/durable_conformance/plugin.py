@@ -67,10 +67,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _try_out(spec: str) -> None:
+    """What is wrong with it is better said once than by every test."""
+    from durable_conformance.harness import check_handle, check_harness
+
     async def open_once() -> None:
         harness = _new_harness(spec)
+        check_harness(harness)
         try:
-            await harness.open()
+            check_handle(await harness.open())
         finally:
             await harness.destroy()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,7 +65,10 @@ async def children(hub: Driver, spec: str) -> AsyncIterator[Any]:
         location = cast(Attachable, hub.harness).location
         command = [sys.executable, "-m", "durable_conformance.child", what, spec, location, json.dumps(options)]
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # it finds the harness where we found it
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment
+        )
         running.append(Child(process))
         return running[-1]
 

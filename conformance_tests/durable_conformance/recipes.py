@@ -32,7 +32,7 @@ from durable_core.backend import (
 )
 from durable_core.hub import State
 
-__all__ = ["BATCHES", "IDS", "MESSAGES", "TURNS", "Known", "Recipe", "build", "plain_turns"]
+__all__ = ["BATCHES", "FEW", "IDS", "MESSAGES", "TURNS", "Known", "Recipe", "build", "plain_turns"]
 
 IDS = ["a", "b", "c%", "@counter@k"]
 ORCHESTRATIONS = IDS[:3]
@@ -111,6 +111,7 @@ _abandons = _recipe("abandon", lease=_recent)
 
 _any = st.one_of(_commits, _sends, _commits, _creates, _commits, _completes, _releases, _purges, _abandons)
 BATCHES = st.lists(_any, min_size=1, max_size=5)
+FEW = st.lists(_any, min_size=1, max_size=3)
 MESSAGES = st.lists(_sends, min_size=1, max_size=3)
 TURNS = st.lists(st.one_of(_commits, _completes), min_size=1, max_size=3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from durable_conformance.broken import memory as broken
 from durable_conformance.machine import HubMachine
 from durable_conformance.memory import MemoryHarness
-from durable_core.hub import decide
+from durable_conformance.worlds import worlds
+from durable_core.backend import Command, Outcome
+from durable_core.hub import State, decide
 
 GENERATE = settings(
     phases=[Phase.generate],  # no shrinking: that something is found is all that is asked
@@ -29,7 +32,7 @@ def run(new_harness: Any) -> None:
     run_state_machine_as_test(type("Machine", (HubMachine,), {"new_harness": staticmethod(new_harness)}), settings=GENERATE)
 
 
-@pytest.mark.parametrize("harness", [broken.FenceIgnored, broken.Watermark, broken.EarlyTimers, broken.Forgetful])
+@pytest.mark.parametrize("harness", [broken.FenceIgnored, broken.Watermark, broken.EarlyTimers, broken.Forgetful, broken.RecordAfterwards])
 def test_a_broken_store_is_found(harness: type[MemoryHarness]) -> None:
     with pytest.raises(AssertionError):
         run(harness)
@@ -49,7 +52,12 @@ def test_the_programs_reach_what_matters(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.update(("effect", type(effect).__name__) for effect in effects)
         return answer, effects
 
+    def counting_worlds(before: State, commands: Sequence[Command], outcomes: Sequence[Outcome], now_us: int) -> list[State]:
+        seen.update(("after a death", outcome.status.name) for outcome in outcomes)
+        return worlds(before, commands, outcomes, now_us)
+
     monkeypatch.setattr("durable_conformance.machine.decide", counting)
+    monkeypatch.setattr("durable_conformance.machine.worlds", counting_worlds)
     run(MemoryHarness)
     for command, statuses in {
         "CreateInstance": "OK EXISTS ALREADY_APPLIED",
@@ -59,6 +67,7 @@ def test_the_programs_reach_what_matters(monkeypatch: pytest.MonkeyPatch) -> Non
         "Release": "OK FENCED ALREADY_APPLIED",
         "Purge": "OK GONE REJECTED",
         "AbandonWorker": "OK",
+        "after a death": "OK ALREADY_APPLIED GONE FENCED",
         "claim": "own first suspect task",
         "effect": "DropInbox DropTasks DropHistory DropWorker DropMessage DropTask Forget AppendHistory PutDetail",
     }.items():

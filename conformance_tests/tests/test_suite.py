@@ -70,6 +70,7 @@ def test_several_stores_in_one_run(tmp_path: Path) -> None:
 
 
 HARNESSES = """
+from durable_core.testing.memory import MemoryBackend
 from durable_conformance.broken.memory import EarlyTimers
 from durable_conformance.memory import MemoryHarness
 
@@ -78,6 +79,27 @@ class Exempt(EarlyTimers):
 
 class Stale(MemoryHarness):
     exemptions = {"test_a_timer_is_never_early_and_fires_once": "repaired long ago"}
+
+class Cut(MemoryHarness):
+    features = frozenset({"cut_connection"})
+
+class Misspelt(MemoryHarness):
+    features = frozenset({"many_handels"})
+
+class Listed(MemoryHarness):
+    features = ["many_handles"]
+
+class Bare:
+    features = frozenset()
+    capabilities = MemoryBackend("x").capabilities
+
+class Handless(MemoryHarness):
+    async def open(self):
+        return object()
+
+class Needy:
+    def __init__(self, url):
+        pass
 """
 
 
@@ -99,13 +121,34 @@ def test_an_exemption_that_passes_is_a_failure(tmp_path: Path, harness: str, sta
         (["--durable-backend", "durable_conformance.memory:Missing"], "has no Missing"),
         (["--durable-backend", "no_such_module:Harness"], "No module named"),
         (["--durable-backend", "durable_conformance.broken.memory:Unreachable"], "nobody answers"),
+        (["--durable-backend", "postgresql:///:temp:"], "127.0.0.1:1"),
+        (["--durable-backend", "postgresql://somewhere/else"], "DURABLE_TEST_POSTGRES"),
+        (["--durable-backend", "harnesses:Cut"], "declares 'cut_connection' and has no 'cut_connection': add it, or do not declare"),
+        (["--durable-backend", "harnesses:Misspelt"], "choose from many_handles, "),
+        (["--durable-backend", "harnesses:Listed"], "write frozenset("),
+        (["--durable-backend", "harnesses:Bare"], "it has no 'open'"),
+        (["--durable-backend", "harnesses:Handless"], "gave object(), which has no 'open'"),
+        (["--durable-backend", "harnesses:Needy"], "missing 1 required positional argument: 'url'"),
     ],
 )
-def test_a_missing_store_is_a_usage_error_never_a_skip(tmp_path: Path, arguments: list[str], hint: str) -> None:
+def test_a_store_that_cannot_be_tested_is_a_usage_error_never_a_skip(
+    tmp_path: Path, arguments: list[str], hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "harnesses.py").write_text(HARNESSES)
+    monkeypatch.setenv("DURABLE_TEST_POSTGRES", "postgresql://somebody@127.0.0.1:1/nothing")
     done = run_suite(tmp_path, *arguments)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert hint in done.stderr
     assert "passed" not in done.stdout
+
+
+def test_processes_find_the_harness_where_the_suite_found_it(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.py").write_text("from durable_sqlite.testing import SqliteHarness\n")
+    arguments = ["-o", f"pythonpath={tmp_path / 'elsewhere'}", "-k", "test_workers_in_processes"]
+    done = run_suite(tmp_path, "--durable-backend", "mine:SqliteHarness", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert counts(done.stdout)["passed"] == 1
 
 
 def test_a_broken_store_fails_by_name(tmp_path: Path) -> None:

@@ -85,9 +85,10 @@ def release(tx: Transaction, command: backend.Release) -> OutcomeStatus:
         return OutcomeStatus.FENCED
     if row.holder is None:
         return OutcomeStatus.ALREADY_APPLIED
-    free = replace(row, holder=None, claimed=False, hold_until_us=0)
+    free = {"holder": None, "claimed": False, "hold_until_us": 0}
     after = replace(
-        free,
+        row,
+        **free,
         not_before_us=max(row.not_before_us, tx.now_us + command.delay_us) if command.delay_us > 0 else row.not_before_us,
         parked=row.parked or command.park,
         problem=row.problem if command.problem is None else command.problem,

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Ts = TypeVarTuple("Ts")
 
-
 Plain = Callable[Concatenate[E, P], R]
 """An operation of an entity of class ``E``; or one that takes an ``EntityContext``, which is not the caller's to give."""
 WithContext = Callable[Concatenate[E, EntityContext, P], R]

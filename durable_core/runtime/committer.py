@@ -2,7 +2,7 @@
 
 While a batch is being made durable the next one accumulates, so batch size follows load and no timer is needed. Answers are given when their
 command is durable and decided, in the order of submission. A transient failure repeats the very same commands: each is recognisable to the
-store.
+store, except a ``Purge``. What is gone when its purge is repeated counts as purged by it, although somebody else may have been faster.
 """
 
 from __future__ import annotations

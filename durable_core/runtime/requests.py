@@ -17,23 +17,23 @@ from durable_core.runtime.fresh import fresh_id
 
 def start_request(
     registry: Registry,
+    callee: Callee[Orchestrator[..., Any]],
     fn: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     instance_id: str | None = None,
     tags: dict[str, str] | None = None,
     **more: Any,
-) -> tuple[CreateInstance, Callee[Orchestrator[..., Any]]]:
-    """``fn`` is an orchestrator or its name; without ``instance_id`` a fresh one is made. ``more`` is what else a ``CreateInstance``
-    says."""
-    callee = registry.orchestrator(fn)
+) -> CreateInstance:
+    """``fn`` is what the caller gave, an orchestrator or its name, and ``callee`` what the registry knows it as; without ``instance_id`` a
+    fresh one is made. ``more`` is what else a ``CreateInstance`` says."""
     text, arity = callee.encode(args, kwargs)
     registry.check_size(text, f"the input of orchestrator {callee.name!r}")
     if instance_id is None:
         instance_id = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
     instance_id = fresh_id() if instance_id is None else check_instance_id(instance_id)
     start, execution = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {})), fresh_id()
-    return CreateInstance(instance_id, execution, callee.name, start, execution, **more), callee
+    return CreateInstance(instance_id, execution, callee.name, start, execution, **more)
 
 
 def operation_request(

@@ -34,7 +34,7 @@ from durable_core.errors import EngineStateError, StoreFormatError, StoreUrlErro
 from durable_core.hub import Beat, Grant, State, decide, eligible_tasks, eligible_turns, next_due, query, read_history, record_of
 from durable_core.hub import effects as fx
 
-__all__ = ["MemoryBackend", "open_backend"]
+__all__ = ["MemoryBackend", "forget_store", "open_backend"]
 
 _SCHEME = "memory://"
 
@@ -117,6 +117,11 @@ class _Store:
 
 
 _STORES: dict[str, _Store] = {}
+
+
+def forget_store(name: str) -> None:
+    """Whoever opens ``memory://name`` next finds it empty."""
+    _STORES.pop(name, None)
 
 
 class MemoryBackend:

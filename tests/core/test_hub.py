@@ -1230,4 +1230,5 @@ def test_needs_adds_up_over_a_batch() -> None:
     found = needs([commit, commit, SendMessage(message("m", "j")), Beat("w", 1), Purge("k"), child], messages_per_claim=10)
     assert (found.instances, found.inboxes, found.tasks) == ({"i", "j", "k", "c", "p"}, {"i": 2 * 14}, {"t", "u"})
     assert (found.messages, found.details, found.all_workers) == ({("i", "t")}, {("k", "obituaries")}, True)
+    assert (found.inbox_heads, needs([Purge("k", idle_version=1)]).inbox_heads) == (set(), {"k"})
     assert needs([replace(commit, next_execution=NextExecution("x2", b""))]).inboxes["i"] > 10**9, "all: who knows how many are dropped"

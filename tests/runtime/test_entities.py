@@ -133,6 +133,18 @@ async def gives_up(ctx: OrchestrationContext) -> str:
 
 
 @engine.orchestrator
+async def thinks_better_of_it(ctx: OrchestrationContext) -> None:
+    async def section() -> None:
+        async with ctx.lock_entities(EntityId("account", "unwanted")):
+            pass
+
+    task = asyncio.create_task(section())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@engine.orchestrator
 async def count(ctx: OrchestrationContext, key: str) -> int:
     return await ctx.entity(Account, key).call(Account.add, 1)
 
@@ -235,6 +247,15 @@ def test_giving_up_a_lock_that_another_has_takes_the_request_back(url, run):
             await holder.result(20 * SECOND)
             for key in ("held", "free"):
                 await (await client.schedule_new_orchestration(count, key)).result(5 * SECOND)
+
+    run(main)
+
+
+def test_a_request_that_is_given_up_in_its_own_turn_reaches_nobody(url, run):
+    async def main():
+        async with engine.open(url):
+            await (await engine.client.schedule_new_orchestration(thinks_better_of_it)).result(20 * SECOND)
+            assert await entity_state(engine.client, "unwanted") is None
 
     run(main)
 

@@ -86,7 +86,7 @@ class Lane:
             try:
                 yield connection
             except (asyncpg.PostgresError, DurableError):
-                if connection.is_in_transaction():
+                if connection.is_closed() or connection.is_in_transaction():
                     self._drop()
                 raise
             except BaseException:

@@ -135,6 +135,7 @@ class Lives:
                 pause_s = min(pause_s * 2, _LAST_RETRY_S)
                 continue
             try:
-                await asyncio.wait_for(self._broken.wait(), _PING_S)
+                async with asyncio.timeout(_PING_S):  # not wait_for: before Python 3.12 it may swallow a cancellation
+                    await self._broken.wait()
             except TimeoutError:
                 pass  # nothing happened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TypeVar
 
@@ -13,16 +13,15 @@ from durable_conformance.properties import Property
 __all__ = ["FLAWS", "MODULES", "TWINS", "Flaw", "breaks", "load"]
 
 T = TypeVar("T")
-MODULES = ("memory", "sqlite")
+MODULES = ("memory", "sqlite", "postgres")
 """Those beside this file that have broken stores."""
-TWINS = ("memory:Twin", "memory:TwinWithAClock", "sqlite:Twin")
+TWINS = ("memory:Twin", "memory:TwinWithAClock", "sqlite:Twin", "postgres:Twin")
 """The same layers without a mistake."""
 
 
 @frozen
 class Flaw:
-    """``found_by``: a pytest ``-k`` expression for the part of the suite that is enough to find it; the whole suite is run by the long
-    teeth."""
+    """``found_by``: a pytest ``-k`` expression for the part of the suite that is enough to find it."""
 
     name: str
     spec: str
@@ -47,7 +46,7 @@ def breaks(property: Property, found_by: str) -> Callable[[type[T]], type[T]]:
     return add
 
 
-def load() -> dict[str, Flaw]:
-    for module in MODULES:
+def load(modules: Sequence[str] = MODULES) -> dict[str, Flaw]:
+    for module in modules:
         import_module(f"durable_conformance.broken.{module}")
     return FLAWS

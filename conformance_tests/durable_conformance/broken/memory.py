@@ -5,18 +5,21 @@ A layer changes commands before the store sees them, answers after it has, or th
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from durable_conformance.broken.edited import without_fence
 from durable_conformance.broken.flaw import breaks
 from durable_conformance.memory import MemoryHarness
 from durable_conformance.properties import Property
 from durable_core.backend import (
     AbandonWorker,
     Backend,
+    Capabilities,
     Claim,
     ClaimedTurn,
     Command,
@@ -105,10 +108,8 @@ class Unreachable(MemoryHarness):
 
 class _Unfenced(_Layer):
     def before(self, command: Command) -> Command:
-        row = self.state.instances.get(command.instance) if isinstance(command, CommitTurn) else None
-        if isinstance(command, CommitTurn) and row is not None:
-            return replace(command, execution=row.execution, epoch=row.epoch, version=row.version)
-        return command
+        found: Command = without_fence(self.state, command)
+        return found
 
 
 @breaks(Property.FENCE, "test_commit and fence")
@@ -315,6 +316,27 @@ class StatusRowNotSaved(MemoryHarness):
     kind = _RecordBehind
 
 
+class _RecordAfterwards(_Layer):
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for command in commands:
+            before = self.state.instances.get(command.instance) if isinstance(command, CommitTurn) else None
+            outcomes += await super().apply([command])
+            if before is not None and outcomes[-1].status is OutcomeStatus.OK:
+                length = self.state.instances[before.instance].history_length
+                self.change(before.instance, history_length=before.history_length)
+                await asyncio.sleep(0)
+                self.change(before.instance, history_length=length)
+        return outcomes
+
+
+@breaks(Property.ATOMICITY, "test_atomicity")
+class RecordAfterwards(MemoryHarness):
+    """Saves the row a moment after the history: who is cancelled or dies between them leaves them apart."""
+
+    kind = _RecordAfterwards
+
+
 # ── 6: batching ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -468,14 +490,17 @@ class FirstTimerLost(MemoryHarness):
     kind = _NoFirstTimer
 
 
+class _OwnClock(_Layer):
+    def __init__(self, name: str, *, capabilities: Capabilities | None = None, **_clock: Any) -> None:
+        super().__init__(name, capabilities=capabilities)
+
+
 @breaks(Property.TIMERS, "server_clock or worker_clock or clocks")
 class WorkerClock(MemoryHarness):
     """The clock of a worker decides, although the store claims a clock of its own."""
 
     features = frozenset({"many_handles", "server_clock"})
-
-    def _new(self) -> MemoryBackend:
-        return _Layer(self._name, clock_us=lambda: time.time_ns() // 1_000)
+    kind = _OwnClock
 
 
 # ── 9: progress ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -610,14 +635,14 @@ class PurgeLeavesRows(MemoryHarness):
 
 class _EpochsAnew(_Layer):
     def after(self, command: Command, outcome: Outcome) -> Outcome:
-        if isinstance(command, Purge) and outcome.status is OutcomeStatus.OK and not self.state.instances:
-            self.state.epoch = 0
+        if isinstance(command, Purge) and outcome.status is OutcomeStatus.OK:
+            self.state.epoch = max((row.epoch for row in self.state.instances.values()), default=0)
         return outcome
 
 
 @breaks(Property.FENCE, "test_purge")
 class EpochsStartAnew(MemoryHarness):
-    """Epochs begin again after a purge, and an old lease fits the new instance."""
+    """The next epoch is one more than the largest that is there: after a purge an old lease fits another claim."""
 
     kind = _EpochsAnew
 
@@ -749,8 +774,8 @@ async def _nothing(hints: AsyncIterator[Wakeup]) -> AsyncIterator[Wakeup]:
 
 
 @breaks(Property.DEAF, "wake")
-class WakeupsDeclaredOnly(MemoryHarness):
-    """Declares wake-ups and never sends one: its listening connection has died silently."""
+class Mute(MemoryHarness):
+    """Never sends a wake-up: its listening connection has died silently."""
 
     kind = _Silent
 

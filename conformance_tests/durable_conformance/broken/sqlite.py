@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from msgspec.structs import replace
-
+from durable_conformance.broken.edited import Edits, changed, unfenced
 from durable_conformance.broken.flaw import breaks
 from durable_conformance.properties import Property
-from durable_core.backend import CommitTurn
-from durable_core.hub import State, decide
 from durable_sqlite import queries, steps, tables
 from durable_sqlite.testing import SqliteHarness
 
@@ -23,22 +20,15 @@ class _Broken(SqliteHarness):
 
     def __init__(self) -> None:
         super().__init__()
-        self._whole: list[tuple[Any, str, Any]] = []
+        self.changes = Edits()
         for variable, name, old, new in self.edits:
             whole = queries.query(name)
-            assert whole.count(old) == 1, f"{old!r} is not in {name} any more"
-            queries._queries()[name] = whole.replace(old, new)
-            self.put(tables, variable, queries.Rows(name))
+            queries._queries()[name] = changed(whole, old, new)
+            self.changes.put(tables, variable, queries.Rows(name))
             queries._queries()[name] = whole
 
-    def put(self, module: Any, variable: str, value: Any) -> None:
-        self._whole.append((module, variable, getattr(module, variable)))
-        setattr(module, variable, value)
-
     async def destroy(self) -> None:
-        for module, variable, value in reversed(self._whole):
-            setattr(module, variable, value)
-        self._whole.clear()
+        self.changes.undo()
         await super().destroy()
 
 
@@ -76,17 +66,10 @@ class NothingRemembered(_Broken):
     edits: ClassVar = [("_REMEMBER", "remember", "column1 IS NOT NULL", "0")]
 
 
-def _unfenced(state: State, command: Any, now_us: int) -> Any:
-    row = state.instances.get(command.instance) if isinstance(command, CommitTurn) else None
-    if row is not None:
-        command = replace(command, execution=row.execution, epoch=row.epoch, version=row.version)
-    return decide(state, command, now_us)
-
-
 @breaks(Property.FENCE, "test_commit")
 class FenceNotCompared(_Broken):
     """Between loading and writing nobody compares the fence."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.put(steps, "decide", _unfenced)
+        self.changes.put(steps, "decide", unfenced)

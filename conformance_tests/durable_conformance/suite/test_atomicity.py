@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from durable_conformance.driver import Driver, after, ended
-from durable_conformance.faults import exercised
+from durable_conformance.faults import give_up
 from durable_conformance.properties import Property, proves, proving, requires
 from durable_core.backend import Backend, CommitTurn, OutcomeStatus, RecordUpdate
 
@@ -94,7 +93,7 @@ async def test_a_call_that_is_given_up(hub: Driver, steps: int) -> None:
     """Whoever waits for it may be cancelled; submitted again, the turn is there once."""
     turn = await _prepare(hub)
     command = _everything(hub, turn)
-    await _interrupt(hub.backend, command, steps)
+    await give_up(hub.backend.apply([command]), steps)
     again = await hub.one(command)
     with proving(Property.RETRY):
         assert again.status in (OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED)
@@ -107,20 +106,10 @@ async def test_a_handle_that_dies_in_a_commit(hub: Driver, steps: int) -> None:
     turn = await _prepare(hub)
     other = await hub.harness.open()
     command = _everything(hub, turn)
-    await _interrupt(other, command, steps)
+    await give_up(other.apply([command]), steps)
     await hub.harness.kill(other)
     assert await _visible(hub, hub.backend) in (set(), ALL_PARTS)
     again = await hub.one(command)
     with proving(Property.RETRY):
         assert again.status in (OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED)
         assert (await hub.existing()).version == 2
-
-
-async def _interrupt(handle: Backend, command: CommitTurn, steps: int) -> None:
-    """Begin to apply it, go so many steps of the event loop, and cancel it."""
-    call = asyncio.ensure_future(handle.apply([command]))
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    call.cancel()
-    await asyncio.wait([call])
-    exercised["call cancelled"] += 1

@@ -8,12 +8,11 @@ from typing import cast
 
 import pytest
 
-from durable_conformance.driver import HOUR_US, Driver, ended
-from durable_conformance.faults import exercised
-from durable_conformance.harness import Corruptible, Cuttable
+from durable_conformance.driver import HOUR_US, Driver
+from durable_conformance.harness import Corruptible
 from durable_conformance.properties import Property, proves, proving, refuses, requires
-from durable_core.backend import AbandonWorker, HistoryRange, InstanceFilter
-from durable_core.errors import DurableError, StoreFormatError, StoreUnavailableError
+from durable_core.backend import AbandonWorker
+from durable_core.errors import DurableError, StoreFormatError
 
 _PATIENCE_S = 10.0
 
@@ -133,30 +132,3 @@ async def test_clocks_of_workers_decide_nothing(hub: Driver, monkeypatch: pytest
     claim = await hub.claim("ahead", on=other)
     assert claim.now_us < now_us + ahead_s * 10**6 // 2
     assert claim.turns == ()
-
-
-@requires("cut_connection", "many_handles")
-@proves(Property.PROGRESS)
-@pytest.mark.parametrize("steps", [0, 1, 3, 8, 20])
-async def test_a_connection_that_breaks_in_a_claim_strands_nothing(hub: Driver, steps: int) -> None:
-    await hub.register()
-    for number in range(5):
-        await hub.create(f"i{number}")
-    call = asyncio.ensure_future(hub.claim(claim_id="broken"))
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    await cast(Cuttable, hub.harness).cut_connection(hub.backend)
-    exercised["connection cut"] += 1
-    await asyncio.wait([call])
-    claim = None
-    while claim is None:
-        try:
-            claim = await hub.claim(claim_id="broken")
-        except StoreUnavailableError:
-            await asyncio.sleep(0.01)
-    assert len(claim.turns) == 5
-    for turn in claim.turns:
-        await hub.commit(turn, record=ended())
-    with proving(Property.HISTORY):
-        assert len((await hub.backend.query_instances(InstanceFilter(), limit=10)).records) == 5
-        assert len((await hub.backend.read_history([HistoryRange("i0")]))[0].rows) == 1

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 
+import pytest
 from msgspec.structs import replace
 
 from durable_conformance.driver import Driver, after
@@ -76,19 +77,25 @@ async def test_what_is_sent_while_others_consume_is_not_skipped(hub: Driver, pro
 
 @requires("many_handles")
 @proves(Property.LEASE)
-async def test_two_handles_that_claim_at_once_get_different_things(hub: Driver) -> None:
+@pytest.mark.parametrize("kind", ["turns", "tasks"])
+async def test_handles_that_claim_at_once_get_different_things(hub: Driver, kind: str) -> None:
     handles = [hub.backend, await hub.harness.open(), await hub.harness.open()]
     for number, handle in enumerate(handles):
         await hub.register(f"w{number}", on=handle)
-    ids = [f"i{number:02}" for number in range(60)]
-    await hub.apply(*(hub.creation(id) for id in ids))
+    ids = [f"{number:02}" for number in range(60)]
+    if kind == "turns":
+        await hub.apply(*map(hub.creation, ids))
+    else:
+        await hub.commit(await hub.started("owner", "w0"), "w0", tasks=tuple(map(hub.task, ids)))
+    turns, tasks = (3, 0) if kind == "turns" else (0, 3)
 
-    async def claim_all(number: int) -> list[str]:
-        claimed: list[str] = []
-        while turns := (await hub.claim(f"w{number}", turns=3, on=handles[number])).turns:
-            claimed += (turn.instance for turn in turns)
-            assert len(claimed) <= len(ids), "something was handed out twice"
-        return claimed
-
-    claimed = [id for part in await asyncio.gather(*map(claim_all, range(3))) for id in part]
+    claimed: list[str] = []
+    while True:
+        at_once = [hub.claim(f"w{number}", turns=turns, tasks=tasks, on=handle) for number, handle in enumerate(handles)]
+        claims = await asyncio.gather(*at_once)
+        found = [id for claim in claims for id in (*(turn.instance for turn in claim.turns), *(task.id for task in claim.tasks))]
+        if not found:
+            break
+        claimed += found
+        assert len(claimed) == len(set(claimed)), "something was handed out twice"
     assert sorted(claimed) == ids

@@ -138,15 +138,17 @@ async def test_text_that_is_no_unicode_is_rejected_alone_or_kept(hub: Driver) ->
 
 
 @proves(Property.BATCHING)
-async def test_a_batch_of_five_thousand(hub: Driver) -> None:
+@pytest.mark.parametrize("count", [1_100, pytest.param(5_000, marks=pytest.mark.durable_full)])
+async def test_a_large_batch(hub: Driver, count: int) -> None:
+    """More than the engine ever submits at once, and more than a driver takes parameters."""
     await hub.register()
-    ids = [f"i{number}" for number in range(5_000)]
+    ids = [f"i{number}" for number in range(count)]
     outcomes = await hub.backend.apply([hub.creation(id) for id in ids])
     assert {outcome.status for outcome in outcomes} == {OutcomeStatus.OK}
     records = await hub.backend.get_instances(ids)
     assert [record and record.instance for record in records] == ids
-    claim = await hub.claim(turns=5_000)
-    assert len(claim.turns) == 5_000
+    claim = await hub.claim(turns=count)
+    assert len(claim.turns) == count
     outcomes = await hub.backend.apply([hub.turn(turn, tasks=(hub.task(f"t{turn.instance}"),)) for turn in claim.turns])
     assert {outcome.status for outcome in outcomes} == {OutcomeStatus.OK}
-    assert len((await hub.claim(tasks=5_000)).tasks) == 5_000
+    assert len((await hub.claim(tasks=count)).tasks) == count

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
-from msgspec.structs import replace
-
 from durable_core import backend as store
 from durable_core import events as ev
 from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePolicy
@@ -26,9 +24,7 @@ from durable_core.runtime.requests import start_request
 P = ParamSpec("P")
 R = TypeVar("R")
 O = TypeVar("O")  # noqa: E741
-E = TypeVar("E")
 Ts = TypeVarTuple("Ts")
-
 
 _logger = logging.getLogger("durable_core.engine")
 
@@ -104,12 +100,10 @@ class DurableClient(LifecycleClient, EntityClient):
         "terminate_and_replace" start anew. Also raises ``ArgumentsError``, ``PayloadError``, ``NotRegisteredError``,
         ``InvalidInstanceIdError``, ``StoreError``.
         """
-        worker = self._opened().worker
-        create, callee = start_request(
-            self._registry, fn, args, kw, instance_id, tags, reuse=reuse_policy, delay_us=self._delay_us(start_at)
-        )
-        if worker is not None and start_at is None and worker.can_take(callee.name):
-            create = replace(create, worker=worker.id)
+        worker, callee = self._opened().worker, self._registry.orchestrator(fn)
+        holder = worker.id if worker is not None and start_at is None and worker.can_take(callee.name) else None
+        more = {"reuse": reuse_policy, "delay_us": self._delay_us(start_at), "worker": holder}
+        create = start_request(self._registry, callee, fn, args, kw, instance_id, tags, **more)
         decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
         outcome = await self._apply(create)
         if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":

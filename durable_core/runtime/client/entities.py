@@ -80,7 +80,7 @@ class EntityClient(Sender):
         async for record in self._opened().reader.records(InstanceFilter(entities=True)):
             if decode_snapshot(record.snapshot).is_empty:
                 outcome = await self._apply(Purge(record.instance, idle_version=record.version))
-                removed += outcome.status is OutcomeStatus.OK
+                removed += outcome.status in (OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED)
         return removed
 
     def _entity_state(self, record: InstanceRecord) -> EntityState:

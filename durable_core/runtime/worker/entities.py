@@ -135,7 +135,7 @@ class EntityOutbox:
         )
 
     def start(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], instance_id: str | None, /) -> str:
-        create, _ = start_request(self._registry, fn, args, kwargs, instance_id)
+        create = start_request(self._registry, self._registry.orchestrator(fn), fn, args, kwargs, instance_id)
         self.sent.append(create)
         return create.instance
 

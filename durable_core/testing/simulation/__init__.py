@@ -6,6 +6,7 @@
     hosts.py         processes with a worker each, and what befalls them
     store.py         the way to the store, with all that goes wrong on it
     faults.py        what goes wrong, how often and when
+    stranger.py      somebody else who uses the store, in his own way
     loop.py          the event loop: virtual time, processes, a seeded order
     oracle.py        what the store should have said; invariants.py, what must hold of any store
     __main__.py      the command line; jobs.py, its processes

@@ -32,6 +32,7 @@ class Faults:
     lost_reply: float = 0.03
     cut_batch: float = 0.1
     repeated_claim: float = 0.1
+    late_repeat: float = 0.02
     lost_wakeup: float = 0.2
     repeated_wakeup: float = 0.1
     crash: float = 0.25
@@ -90,9 +91,14 @@ class Plan:
     calm: bool = False
     _chances: Counter[tuple[str, str]] = field(factory=Counter)
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing goes wrong any more."""
+        return self.calm or self.time() >= self.faults.until_s
+
     def hit(self, kind: str, process: str, what: str = "") -> Random | None:
         """Whether it goes wrong this time; if so, the dice for the rest of it."""
-        if self.calm or self.time() >= self.faults.until_s:
+        if self.over:
             return None
         chance = kind, process
         self._chances[chance] += 1

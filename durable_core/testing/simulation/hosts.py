@@ -95,11 +95,12 @@ class Host:
         self._ended, self._stopping = asyncio.Event(), asyncio.Event()
         rate = dice.uniform(0.9, 1.1) if world.plan.hit("skewed_clocks", name) else 1.0
         self._clock = SkewedClock(rate)
-        self._store = SimulatedStore(world.hub, name, world.plan, self._die, mortal=self._mortal, deaf=world.deaf)
+        self._store = SimulatedStore(world.hub, name, world.plan, self._die, world.in_world, mortal=self._mortal, deaf=world.deaf)
         self.run(self._live(), name)
 
     async def _live(self) -> None:
         """What ``DurableEngine.open`` does. Without ``finally``: who is killed does nothing more."""
+        await self._store.open()
         session = Session(self._store, self._world.registry, self._options(), self._clock)
         session.new_threads = InlineThreads
         try:
@@ -115,6 +116,7 @@ class Host:
             await self._stopping.wait()
             self.session = None
         await session.close()
+        await self._store.close()
         self._ended.set()
 
     def _options(self) -> WorkerOptions:
@@ -165,6 +167,7 @@ class Host:
         world = self._world
         world.loop.kill(self.process)
         self.session = None
+        world.in_world(self._store.close())
         if world.proves_death:
             # The incarnation it was.
             ids = [worker.id for worker in self.workers[-1:] if worker.id]

@@ -71,6 +71,16 @@ class Oracle:
     def read_histories(self, ranges: Sequence[store.HistoryRange], pages: Sequence[store.HistoryPage]) -> None:
         self._compare(f"reading the history {list(ranges)}", list(pages), [read_history(self.hub, range) for range in ranges])
 
+    def existing(self) -> set[tuple[str, str]]:
+        """Orchestrations that are there: instance, execution."""
+        return {(row.instance, row.execution) for row in self.hub.instances.values() if not row.is_entity}
+
+    def read_pages(self, before: set[tuple[str, str]], records: Sequence[InstanceRecord]) -> None:
+        """Of a query of all orchestrations, which took its time: what was there ``before`` and still is was given once."""
+        there = before & self.existing()
+        found = [(record.instance, record.execution) for record in records]
+        self._compare("a query page by page while others write (QUERY)", sorted(each for each in found if each in there), sorted(there))
+
     async def check_everything(self, backend: Backend) -> None:
         """Pages, records and histories, as they are now."""
         found: list[InstanceRecord] = []

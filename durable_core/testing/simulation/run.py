@@ -84,12 +84,14 @@ def simulate(
     activities: Mapping[Any, Any] | None = None,
     backend: Callable[..., Backend] = MemoryBackend,
     limit_s: float = 3_600.0,
+    shrinks: bool = True,
 ) -> Report:
     """Run the engine's orchestrations in a simulated world, once a seed; raises ``SimulationFailure`` for the first seed with a finding.
 
     ``load`` is ``async def load(client, random)``, or several of them, which run side by side: it starts orchestrations, and asserts what they give.
-    ``activities`` are fakes, as in ``engine.testing``. ``backend`` makes a store: it is called with ``clock_us`` and ``capabilities``.
-    ``limit_s``: the virtual seconds within which every load has to come to its end.
+    ``activities`` are fakes, as in ``engine.testing``. ``backend`` makes a handle on the store of a name: it is called with the name, ``clock_us`` and
+    ``capabilities`` for each process; every run has a name of its own.
+    ``limit_s``: the virtual seconds within which every load has to come to its end. ``shrinks``: make a failing run smaller before it is told of.
     """
     loads = (load,) if callable(load) else tuple(load)
     scenario = Scenario(
@@ -105,6 +107,6 @@ def simulate(
     for seed in seeds:
         run = World(scenario, seed).run()
         if run.findings:
-            raise SimulationFailure(run, shrink(scenario, run))
+            raise SimulationFailure(run, shrink(scenario, run) if shrinks else run)
         report += Report(1, run.steps, run.commits, run.commits, run.counts)
     return report

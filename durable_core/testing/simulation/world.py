@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -26,15 +27,18 @@ from durable_core.runtime.engine import DurableEngine
 from durable_core.runtime.worker.worker import Worker
 from durable_core.testing.fakes import with_fakes
 from durable_core.testing.histories import replay
+from durable_core.testing.memory import forget_store
 from durable_core.testing.simulation.faults import Fault, Faults, Plan
 from durable_core.testing.simulation.hosts import START_US, Host
 from durable_core.testing.simulation.loop import PROCESS, NothingIsDueError, SimulatedLoop, new_loop
 from durable_core.testing.simulation.oracle import Oracle
 from durable_core.testing.simulation.store import Hub
+from durable_core.testing.simulation.stranger import Stranger
 
 Load = Callable[[DurableClient, Random], Awaitable[None]]
 
 _REST_S = 300.0
+_numbers = count(1)
 _outside: ContextVar[dict[str, Any]] = ContextVar("outside")
 
 
@@ -101,8 +105,8 @@ class World:
             max_batch=dice.choice([2, 5, 1_000]),
             messages_per_claim=dice.choice([1, 3, 1_000]),
         )
-        backend = scenario.backend(clock_us=self.now_us, capabilities=limits)
-        self.hub = Hub(backend, Oracle(limits), self.now_us)
+        self._store_name = f"simulation {next(_numbers)}"
+        self.hub = Hub(lambda: scenario.backend(self._store_name, clock_us=self.now_us, capabilities=limits), Oracle(limits), self.now_us)
         self.registry = _registry(scenario, limits)
         self.options = scenario.engine._options
         self._hosts: list[Host] = []
@@ -123,6 +127,7 @@ class World:
                 findings.append(f"the run broke off: {error!r} ({traceback.extract_tb(error.__traceback__)[-1]})")
             finally:
                 self._close_orchestrations()
+                forget_store(self._store_name)
         findings += self.hub.oracle.findings + [f"an error that nobody caught: {error}" for error in self.loop.errors]
         counts = Counter(fault.kind for fault in self.plan.injected) + self.hub.counts
         return Run(
@@ -143,7 +148,8 @@ class World:
         PROCESS.set(self.loop.world)
         _outside.set({})
         self.context = copy_context()
-        await self.hub.backend.open(create=True)
+        self.hub.backend = await self.hub.open()
+        self.in_world(self.hub.listen())
         self._host_everybody()
         client_host = self._hosts[0]
         session = await client_host.up
@@ -152,11 +158,15 @@ class World:
         numbers = range(len(self.scenario.loads)) if self.only_loads is None else self.only_loads
         loads = [client_host.run(self._load(number, client), f"load {number}") for number in numbers]
         client_host.run(self._disturb(client), "suspensions")
-        await self._wait_for(loads, findings)
+        stranger = Stranger(self.hub, self.plan.dice("stranger"))
+        visit = self.loop.create_task(stranger.live(lambda: self.plan.over), name="the stranger", context=self.context)
+        await self._wait_for([*loads, visit], findings)
         self.plan.calm = True
         if not (findings or self.hub.oracle.findings):
             findings += await self._come_to_rest()
             findings += self._replay_all()
+            if not self.hub.hints:
+                findings.append("no wake-up ever came, on a handle that nothing happened to (DEAF)")
             await self.hub.oracle.check_everything(self.hub.backend)
 
     @property
@@ -190,9 +200,10 @@ class World:
     async def _disturb(self, client: DurableClient) -> None:
         """Suspends what runs, and always resumes it."""
         dice = self.plan.dice("suspensions")
-        while not self.plan.calm and self.loop.time() < self.plan.faults.until_s:
+        while not self.plan.over:
             await asyncio.sleep(dice.expovariate(0.7))
-            running = [id for id, row in self.hub.oracle.hub.instances.items() if not row.is_entity and row.status not in ENDED]
+            rows = self.hub.oracle.hub.instances.values()
+            running = [row.instance for row in rows if row.name in self.registry.orchestrators and row.status not in ENDED]
             if running and (chosen := self.plan.hit("suspend", "clients")):
                 await self._suspend_for(client, chosen.choice(running), chosen.random() * 5)
 
