@@ -43,6 +43,7 @@ def counts(output: str) -> dict[str, int]:
     ],
     ids=["memory", "sqlite", "postgres", "sqlite in memory"],
 )
+@pytest.mark.timeout(300)
 def test_our_own_stores_pass(tmp_path: Path, backend: str, needs: set[str]) -> None:
     done = run_suite(tmp_path, "--durable-backend", backend, "--certificate", "out.json", "--durable-seed", "7")
     assert done.returncode == 0, done.stdout
