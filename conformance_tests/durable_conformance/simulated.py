@@ -52,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="of stores (default: all)")
     parser.add_argument("--seeds", type=int, default=200, help="within which each has to be found")
     chosen = parser.parse_args(arguments)
-    flaws = [flaw for flaw in load().values() if flaw.spec.startswith(_MODULE)]
-    specs = [flaw.spec for flaw in flaws if not chosen.names or flaw.spec.rpartition(":")[2] in chosen.names]
+    specs = [flaw.spec for flaw in load(["memory"]).values() if not chosen.names or flaw.spec.rpartition(":")[2] in chosen.names]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         twin = pool.submit(hunt, _TWIN, _SEEDS_OF_TWIN)
         hunts = list(pool.map(hunt, specs, [chosen.seeds] * len(specs)))

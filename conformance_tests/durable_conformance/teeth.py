@@ -64,7 +64,7 @@ def environment_of(spec: str) -> dict[str, str]:
     """PostgreSQL's stores share a server. Raises ``ImportError`` without the driver and ``RuntimeError`` without a server."""
     if "broken.postgres:" not in spec:
         return {}
-    from durable_postgres.testing import server_url
+    from durable_postgres.servers import server_url
 
     return {"DURABLE_TEST_POSTGRES": server_url()}
 

@@ -23,7 +23,7 @@ def run_suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join((str(folder), *sys.path))}
     plugins = ["-p", "durable_conformance.plugin", "-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider", "-W", "error"]
     command = [sys.executable, "-m", "pytest", "-q", *plugins, "--pyargs", "durable_conformance.suite", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=280)
 
 
 def counts(output: str) -> dict[str, int]:
@@ -45,6 +45,7 @@ def counts(output: str) -> dict[str, int]:
     ],
     ids=["memory", "sqlite", "postgres", "azurite", "sqlite in memory"],
 )
+@pytest.mark.timeout(300)
 def test_our_own_stores_pass(tmp_path: Path, backend: str, needs: set[str]) -> None:
     done = run_suite(tmp_path, "--durable-backend", backend, "--certificate", "out.json", "--durable-seed", "7")
     assert done.returncode == 0, done.stdout

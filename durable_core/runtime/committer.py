@@ -28,6 +28,7 @@ class Committer:
     """Commands of the worker (answered by a call) are retried until the store takes them. Those of clients (answered by a future) fail with
     the store's error, a transient one after some seconds of trying.
 
+    ``draining``: the worker's are given up like those of clients, and what they say is done again one day.
     ``repeated``, while answers are given: they are those to a later submission, an earlier one may have taken effect."""
 
     def __init__(self, backend: Backend, clock: Clock) -> None:
@@ -36,7 +37,7 @@ class Committer:
         self._queue: asyncio.Queue[Entry] = asyncio.Queue()
         self._batch: list[Entry] = []
         self._closed = False
-        self.repeated = False
+        self.repeated = self.draining = False
         self._task = asyncio.create_task(self._run(), name="durable-core committer")
 
     def submit(self, command: Command, answer: Answer) -> None:
@@ -92,6 +93,8 @@ class Committer:
                         self._queue.put_nowait(entry)
                     for _ in queued:
                         self._queue.task_done()
+                    if self.draining:
+                        batch = []
                 if batch and waited == 0:
                     _logger.warning("the store does not take writes: %s; trying again", error)
                 await self._clock.sleep(delay)

@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import zlib
 from contextlib import AsyncExitStack
@@ -233,6 +234,10 @@ async def poison(ctx: OrchestrationContext) -> None:
     os._exit(9)
 
 
+dawdling = threading.Event()
+"""Some ``Misfit`` of this process has begun to."""
+
+
 @entity
 class Misfit:
     """An entity that kills its process, or takes its time."""
@@ -241,6 +246,7 @@ class Misfit:
         os._exit(9)
 
     async def dawdle(self, seconds: float) -> None:
+        dawdling.set()
         await asyncio.sleep(seconds)
 
 

@@ -41,6 +41,10 @@ class Store(Protocol):
 
     def holds_task(self, id: str) -> bool: ...
 
+    def has_workers(self) -> bool:
+        """Whether a worker is there, or may be: of one that was killed a row stays until another worker looks."""
+        ...
+
     def faults(self) -> list[str]:
         """What may never be in it."""
         ...
@@ -77,6 +81,9 @@ class SqliteStore:
         if connection is None:
             connection = self._open.connection = self._connect()
         return connection.execute("SELECT 1 FROM tasks WHERE id = ?", (id,)).fetchone() is not None
+
+    def has_workers(self) -> bool:
+        return bool(self.rows("SELECT 1 FROM workers"))
 
     def faults(self) -> list[str]:
         with closing(self._connect()) as connection:
@@ -116,6 +123,9 @@ class PostgresStore:
 
     def holds_task(self, id: str) -> bool:
         return bool(self._ask("SELECT 1 FROM task WHERE id = $1", id.encode()))
+
+    def has_workers(self) -> bool:
+        return bool(self._ask("SELECT 1 FROM worker WHERE NOT pg_try_advisory_xact_lock_shared(life_of(id))"))
 
     def faults(self) -> list[str]:
         return _run(find_faults_in_postgres(self.url)) if self.exists() else []

@@ -81,7 +81,7 @@ class Case:
 def wait_for_workers(place: Place) -> None:
     """A worker whose parent was killed ends by itself, but is nobody's child any more."""
     deadline = time.monotonic() + PATIENCE_S
-    while place.store.rows("SELECT 1 FROM workers"):
+    while place.store.has_workers():
         assert time.monotonic() < deadline, f"a worker stays behind: {place.errors()}"
         time.sleep(0.02)
 

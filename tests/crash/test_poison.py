@@ -10,7 +10,7 @@ import pytest
 
 from durable_core import EntityId
 from tests.crash.children import PATIENCE_S, TIMEOUT_S, Child, Place
-from tests.crash.program import Misfit, innocent, new_engine, poison
+from tests.crash.program import Misfit, dawdling, innocent, new_engine, poison
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S)]
 
@@ -85,9 +85,10 @@ def test_to_be_interrupted_by_an_end_in_order_is_no_attempt(place: Place) -> Non
             await engine.client.signal_entity(EntityId("misfit", "slow"), Misfit.dawdle, 600.0)
         for _ in range(3):
             async with engine.open(place.url), asyncio.timeout(PATIENCE_S):
-                while not place.store.rows("SELECT id FROM instances WHERE claimed"):
+                while not dawdling.is_set():
                     assert not parked(place)
                     await asyncio.sleep(0.01)
+                dawdling.clear()
         assert place.store.rows("SELECT attempt, messages FROM instances") == [(0, 1)]
 
     asyncio.run(main())

@@ -22,7 +22,8 @@ ADDRESSES = {
 # One statement's opening words. Transaction control and pragmas are not queries and may stand in code.
 SQL = re.compile(
     r"""(?ix) \b select \s .+ \s from \b | \b insert \s+ (?: or \s+ \w+ \s+ )? into \b | \b update \s+ \w+ \s+ set \b
-    | \b delete \s+ from \b | \b create \s+ (?: unique \s+ | temp \w* \s+ )? (?: table | index | view | trigger | function ) \b
+    | \b delete \s+ from \b | \b create \s+ (?: unique \s+ | temp \w* \s+ )? (?: table | index | view | trigger | function | schema ) \b
+    | \b (?: drop | alter ) \s+ (?: table | index | view | schema ) \b
     | \b with \s+ (?: recursive \s+ )? \w+ (?: \s* \( [^)]* \) )? \s+ as \s* \(""",
     re.DOTALL,
 )
@@ -77,7 +78,14 @@ def test_sql_stands_in_sql_files() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["SELECT a\nFROM b", "insert or ignore into t values (1)", "WITH x AS (SELECT 1)", "create unique index i", "Update t set a = 1"],
+    [
+        "SELECT a\nFROM b",
+        "insert or ignore into t values (1)",
+        "WITH x AS (SELECT 1)",
+        "create unique index i",
+        "DROP SCHEMA s CASCADE",
+        "Update t set a = 1",
+    ],
 )
 def test_sql_is_recognised(text: str) -> None:
     assert SQL.search(text)

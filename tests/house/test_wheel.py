@@ -80,17 +80,30 @@ def test_it_is_typed_for_its_users(python: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("url", ["sqlite:///:temp:", "memory://"])
-def test_the_conformance_kit_runs_for_a_stranger(python: Path, tmp_path: Path, url: str) -> None:
-    run([python, "-m", "pytest", "-q", "--pyargs", "durable_conformance.suite", "--durable-backend", url, "--profile", "smoke"], tmp_path)
+def test_the_conformance_kit_runs_for_a_stranger(python: Path, tmp_path: Path) -> None:
+    """``conformance_tests/tests`` runs it on every store."""
+    suite: list[str | Path] = [python, "-m", "pytest", "-q", "--pyargs", "durable_conformance.suite", "--profile", "smoke"]
+    run([*suite, "--durable-backend", "memory://"], tmp_path)
 
 
 @pytest.mark.timeout(600)
 def test_a_stranger_proves_a_backend_of_his_own(python: Path, tmp_path: Path) -> None:
-    """A copy of the example's backend beside nothing else. Processes of the kit find it, too."""
+    """A copy of the example's backend beside nothing else. ``tests/custom_backend`` runs all of the suite on it; here is the part in which
+    processes of the kit have to find it, too."""
     (tmp_path / "examples").mkdir()
     shutil.copytree(PROJECT / "examples" / "custom_backend", tmp_path / "examples" / "custom_backend")
-    suite: list[str | Path] = [python, "-m", "pytest", "-q", "-W", "error", "--pyargs", "durable_conformance.suite"]
+    suite: list[str | Path] = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-W",
+        "error",
+        "--pyargs",
+        "durable_conformance.suite",
+        "-k",
+        "processes or payloads or random",
+    ]
     run([*suite, "--durable-backend", "examples.custom_backend.testing:Harness", "--profile", "smoke"], tmp_path)
 
 

@@ -450,40 +450,70 @@ def test_a_history_that_the_store_does_not_give_is_no_attempt(tmp_path, run, mon
     run(main)
 
 
-def test_a_client_behind_a_worker_that_tries_again_hears_that_the_store_takes_no_writes(run):
-    """The worker's commands are not given up; those of a client that come after them must not wait as long."""
+class ReadOnly(MemoryBackend):
+    """Takes no writes while ``on``."""
 
-    class ReadOnly(MemoryBackend):
-        on = False
-        refused = asyncio.Event()
+    def __init__(self) -> None:
+        super().__init__()
+        self.on = False
+        self.refused = asyncio.Event()
 
-        async def apply(self, commands):
-            if self.on:
-                self.refused.set()
-                raise StoreReadOnlyError("no writes here")
-            return await super().apply(commands)
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        if self.on:
+            self.refused.set()
+            raise StoreReadOnlyError("no writes here")
+        return await super().apply(commands)
+
+
+def engine_on(backend: ReadOnly) -> tuple[DurableEngine, Any]:
+    """With an orchestration whose activity makes the store read-only, the first time."""
 
     @activity
     async def until_read_only(number: int) -> int:
-        ReadOnly.on = True
+        backend.on = not backend.refused.is_set()
         return number
 
     @orchestrator
     async def flow(ctx: OrchestrationContext) -> int:
         return await ctx.call_activity(until_read_only, 3)
 
-    engine = engine_with(flow, until_read_only)
+    return engine_with(flow, until_read_only, worker_ttl_s=1), flow
+
+
+def test_a_client_behind_a_worker_that_tries_again_hears_that_the_store_takes_no_writes(run):
+    """The worker's commands are not given up; those of a client that come after them must not wait as long."""
 
     async def main():
-        async with engine.open(backend=ReadOnly()):
+        backend = ReadOnly()
+        engine, flow = engine_on(backend)
+        async with engine.open(backend=backend):
             handle = await engine.client.schedule_new_orchestration(flow)
-            await ReadOnly.refused.wait()
+            await backend.refused.wait()
             with pytest.raises(StoreReadOnlyError):
                 await asyncio.wait_for(engine.client.schedule_new_orchestration(flow), 20)
-            ReadOnly.on = False
+            backend.on = False
             assert await handle.result() == 3
 
     run(main)
+
+
+def test_an_engine_whose_store_takes_no_writes_closes_and_says_so(run):
+    async def main():
+        backend = ReadOnly()
+        engine, flow = engine_on(backend)
+
+        async def serve() -> None:
+            async with engine.open(backend=backend):
+                await engine.client.schedule_new_orchestration(flow, instance_id="f")
+                await backend.refused.wait()
+
+        with pytest.raises(StoreReadOnlyError):
+            await asyncio.wait_for(serve(), 20)
+        backend.on = False
+        async with engine.open(backend=backend):
+            return await engine.client.get_handle(flow, "f").result(20 * SECOND)
+
+    assert run(main) == 3
 
 
 def test_an_engine_that_cannot_start_leaves_nothing_behind_and_can_be_opened_again(run):

@@ -108,7 +108,7 @@ def test_a_broken_store_is_found_and_its_run_made_smaller() -> None:
         "HistoryWithoutTheRest",  # the stranger
         "PagesByOffset",
         "NoNul",
-        "WakeupsDeclaredOnly",
+        "Mute",
     ],
 )
 def test_a_broken_store_is_found(name: str) -> None:

@@ -92,7 +92,7 @@ def check_version(version: int, where: str) -> None:
 async def _migrate(connection: Connection, options: PostgresOptions) -> None:
     server = await connection.fetchrow(query("describe_server"), options.hub)
     if not server["has_schema"]:
-        await connection.execute(f'CREATE SCHEMA "{options.hub}"')
+        await connection.execute(query("create_schema").format(hub=options.hub))
     done = await _version(connection, options) if server["has_hub"] else 0
     for script in migrations()[done:]:
         await connection.execute(script)

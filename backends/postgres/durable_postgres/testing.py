@@ -36,7 +36,7 @@ async def drop_hub(url: str) -> None:
     options = parse_url(url, {})
     connection = await connect(options)
     try:
-        await connection.execute(f'DROP SCHEMA IF EXISTS "{options.hub}" CASCADE')
+        await connection.execute(query("drop_schema").format(hub=options.hub))
     finally:
         await connection.close()
 

@@ -1,5 +1,5 @@
 """The PostgreSQL store's own code with a line left out, as long as a harness of this module exists. Needs a server
-(``durable_postgres.testing``)."""
+(``durable_postgres.servers``)."""
 
 from __future__ import annotations
 

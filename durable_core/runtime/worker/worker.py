@@ -52,7 +52,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Take nothing new, let running activities end within ``drain_s``, save their results, give every lease back."""
-        self._session.draining = True
+        self._session.draining = self._session.committer.draining = True
         self._claiming.cancel()
         await asyncio.wait([self._claiming])
         await self.turns.activities.drain(self._session.options.drain_s)

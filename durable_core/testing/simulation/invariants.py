@@ -252,7 +252,8 @@ class Invariants:
         if isinstance(command, CommitTurn) and committed and self._state.instances[command.instance].status not in ENDED:
             for child in command.creates:
                 created = self._state.instances[child.instance].execution == child.execution
-                assert created or child.bounce is None or (child.bounce.target, child.bounce.id) in now, (
+                over = command.next_execution is not None  # and whoever asked for the child with it
+                assert created or over or child.bounce is None or (child.bounce.target, child.bounce.id) in now, (
                     "CONSERVATION: a child neither started nor bounced"
                 )
         for (target, _), arrival in now.items():

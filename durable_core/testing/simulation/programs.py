@@ -74,7 +74,7 @@ class Account:
 
 # ── programs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-_LEAVES = ("call", "call", "double", "flaky", "fail", "timer", "event", "add", "signal")
+_LEAVES = ("call", "call", "double", "flaky", "fail", "timer", "event", "add", "signal", "taken")
 _BRANCHES = ("seq", "gather", "gather", "group", "any", "late", "child", "child", "generation")
 
 
@@ -132,6 +132,11 @@ async def run_node(ctx: OrchestrationContext, node: Node, accounts: list[str]) -
                 await ctx.call_activity(fail, path)
                 return "it did not fail"
             return "fail"
+        case ["taken", path, _]:
+            with suppress(TaskFailedError):
+                await ctx.call_sub_orchestrator(program, ["timer", path, 0], accounts, 0, [], instance_id=ctx.instance_id)
+                return "it was free"
+            return "taken"
         case ["timer", _, number]:
             due = ctx.current_utc_datetime + timedelta(seconds=number)
             await ctx.create_timer(due)
@@ -193,6 +198,15 @@ async def _transfer(ctx: OrchestrationContext, accounts: list[str]) -> None:
         before = await asyncio.gather(source.call(Account.get), target.call(Account.get))
         await source.call(Account.put, before[0] - 1)
         await target.call(Account.put, before[1] + 1)
+
+
+@engine.orchestrator
+async def collect(ctx: OrchestrationContext, wanted: int, got: list[int]) -> list[int]:
+    """One event a generation: the others wait for theirs."""
+    got = [*got, await ctx.wait_for_external_event("item", return_type=int)]
+    if len(got) < wanted:
+        ctx.continue_as_new(wanted, got)
+    return got
 
 
 # ── the load ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -276,4 +290,18 @@ async def _check_accounts(client: DurableClient, found: list[tuple[Node, bool]],
     raise AssertionError(f"the accounts {accounts} hold {totals}; expected were {least} to {most}, {-transfers}, {transfers}")
 
 
-LOADS = (family,) * 5
+async def burst(client: DurableClient, dice: Random) -> None:
+    """Events at once and one by one, each of which arrives once, through many generations."""
+    wanted = dice.randint(5, 15)
+    handle = await client.schedule_new_orchestration(collect, wanted, [], instance_id=f"{dice.getrandbits(32):08x}-burst")
+
+    async def send(number: int, after: float) -> None:
+        await asyncio.sleep(after)
+        await client.raise_event(handle.id, "item", number)
+
+    await asyncio.gather(*(send(number, dice.choice([0.0, dice.random()])) for number in range(wanted)))
+    result = await handle.result()
+    assert sorted(result) == list(range(wanted)), f"{wanted} events were sent, and these arrived: {result}"
+
+
+LOADS = (*(family,) * 5, burst)

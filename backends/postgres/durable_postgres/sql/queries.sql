@@ -27,6 +27,14 @@ SELECT pg_advisory_xact_lock(hashtextextended('durable-core migration of ' || $1
 -- The number of the last schema file that was carried out.
 SELECT version FROM hub;
 
+-- name: create_schema
+-- Of a new hub. A name cannot be a parameter: {hub} is put in, as options.py let it through.
+CREATE SCHEMA "{hub}";
+
+-- name: drop_schema
+-- A hub and all that is in it. {hub} as above.
+DROP SCHEMA IF EXISTS "{hub}" CASCADE;
+
 -- name: set_schema_version
 -- After migrating, inside the same transaction.
 UPDATE hub SET version = $1;
