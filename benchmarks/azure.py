@@ -35,7 +35,7 @@ from durable_azure.codec import decode_body
 from durable_azure.frames import Tip, read_frames
 from durable_azure.log import FIRST_LOG, log_name
 from durable_azure.operations import WRITES, dollars
-from durable_core import DurableClient, DurableEngine
+from durable_core import DurableClient, DurableEngine, OrchestrationHandle
 from durable_core.backend import CreateInstance
 
 HOURS_A_MONTH = 730
@@ -110,15 +110,11 @@ async def load(url: str) -> None:
     backend = open_emulator(url)
     interrupted = asyncio.create_task(interruption())
     async with new_engine().open(backend=backend, worker=False) as engine:
-
-        async def one() -> int:
-            return await (await engine.client.schedule_new_orchestration(hello5, 1)).result()
-
-        started: list[asyncio.Task[int]] = []
+        started: list[asyncio.Task[OrchestrationHandle[int]]] = []
         while not interrupted.done():
-            started.append(asyncio.create_task(one()))
+            started.append(asyncio.create_task(engine.client.schedule_new_orchestration(hello5, 1)))
             await asyncio.sleep(STARTED_EVERY_S)
-        await asyncio.gather(*started)
+        await asyncio.gather(*(handle.result() for handle in await asyncio.gather(*started)))
         print(json.dumps(backend.operations), flush=True)
 
 
