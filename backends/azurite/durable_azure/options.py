@@ -67,7 +67,7 @@ class AzureOptions:
     sas: str | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
     roll_bytes: int = 16 << 20
-    poll_s: float = 0.7
+    poll_s: float = 0.65
     commit_every_s: float = 0.0
     idle_ttl_s: float = 300.0
     patience_s: float = 15.0
@@ -123,7 +123,7 @@ def _options(where: str, endpoint: str, container: str, given: dict[str, object]
         endpoint=endpoint,
         container=container,
         roll_bytes=int(_number(given.get("roll_bytes", 16 << 20), "roll_bytes", 1_000, 1 << 30)),
-        poll_s=_number(given.get("poll_s", 0.7), "poll_s", 0.01, 60),
+        poll_s=_number(given.get("poll_s", 0.65), "poll_s", 0.01, 60),
         commit_every_s=_number(given.get("commit_every_s", 0.0), "commit_every_s", 0, 5),
         idle_ttl_s=_number(given.get("idle_ttl_s", 300.0), "idle_ttl_s", 0, 3_600),
         patience_s=_number(given.get("patience_s", 15.0), "patience_s", 0, 3600),

@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -44,6 +45,7 @@ _PAUSES_MAX = 6
 _LOOK_S = 0.015
 _QUIET_SHARE = 1 / 6
 _COMPANY_S = 0.25
+_STALE_S = 0.01
 _SAVE_AGAIN_S = 1.0
 _SAVE_AGAIN_MAX_S = 30.0
 
@@ -142,9 +144,14 @@ class Store:
         took_s, self._append_s = self._append_s, 0.0
         if took_s:
             pause_s = self.blobs.options.commit_every_s - took_s
-            if time.monotonic() < self._company_s + _COMPANY_S:
+            if self._has_company:
                 pause_s = max(pause_s, took_s * random.uniform(0.5, 1.5))
             await asyncio.sleep(max(0.0, pause_s))
+
+    @property
+    def _has_company(self) -> bool:
+        """Whether others are writing these days."""
+        return time.monotonic() < self._company_s + _COMPANY_S
 
     async def _take(self) -> list[_Call]:
         """What is there, up to a limit; at most one claim, since the next one is to choose among what this one leaves."""
@@ -163,6 +170,9 @@ class Store:
 
     async def _round(self, requests: Sequence[Request]) -> list[Any]:
         lost = 0
+        with suppress(BlobMissing):  # then met again, below
+            if self._has_company and time.monotonic() > self._looked_s + _STALE_S:
+                await self._catch_up()  # or the first append would be in vain: dearer, and later
         while True:
             round = Round(self.replica, self._quiet, max(self._clock(), self.replica.state.now_us))
             round.decide(requests)

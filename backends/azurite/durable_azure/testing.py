@@ -31,6 +31,7 @@ class _Handles:
         self._clock_us = clock_us
         self._rule: Callable[[Request], Fate] | None = None
         self._handles: dict[AzureBackend, Proxy] = {}
+        self._proxies: list[Proxy] = []
 
     @property
     def location(self) -> str:
@@ -46,6 +47,7 @@ class _Handles:
 
     async def open(self) -> Backend:
         proxy = Proxy(self.endpoint)
+        self._proxies.append(proxy)
         await proxy.start()
         proxy.rule = self._rule or proxy.rule
         handle = open_emulator(self.url, endpoint=proxy.endpoint, clock_us=self._clock_us)
@@ -62,8 +64,9 @@ class _Handles:
         self._handles[handle].cut()
 
     async def destroy(self) -> None:
-        for handle, proxy in self._handles.items():
+        for handle in self._handles:
             await handle.close()
+        for proxy in self._proxies:  # also of handles that could not be opened
             await proxy.close()
 
 
