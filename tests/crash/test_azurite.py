@@ -29,7 +29,7 @@ from durable_core.codec import decode_events
 from tests.crash import toil
 from tests.crash.audit import Effect, Orchestration, audit_effects, audit_errors, audit_history, read_effects
 from tests.crash.children import Child, Death, Place
-from tests.crash.stores import Row
+from tests.crash.stores import Row, Store
 
 LONG = bool(os.environ.get("DURABLE_AZURITE_KILLS"))
 WORKERS = 3
@@ -50,7 +50,7 @@ class Plan:
     options: dict[str, Any]
 
 
-SHORT = Plan(2, 5.0, 1_000, 0.3, 8.0, {"max_async_activities": 8, "worker_ttl_s": 3.0, "heartbeat_s": 0.6})
+SHORT = Plan(2, 5.0, 1_000, 0.3, 20.0, {"max_async_activities": 8, "worker_ttl_s": 6.0, "heartbeat_s": 1.0})
 PLAN = Plan(int(os.environ.get("DURABLE_AZURITE_KILLS") or 0), 40.0, 10_000, 1.0, 20.0, {"max_async_activities": 8}) if LONG else SHORT
 
 
@@ -69,10 +69,13 @@ class Container:
     def holds_task(self, id: str) -> bool:
         raise NotImplementedError
 
+    def has_workers(self) -> bool:
+        raise NotImplementedError
+
     def faults(self) -> list[str]:
         raise NotImplementedError
 
-    def as_it_lies(self, folder: Path) -> Container:
+    def as_it_lies(self, folder: Path) -> Store:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -162,7 +165,8 @@ async def audit(place: Place, url: str, small: int, effects: list[Effect]) -> No
         assert orchestration.status is InstanceStatus.COMPLETED
         problems += (f"{orchestration.id}: {problem}" for problem in audit_history(orchestration))
     moved = [evolve(effect, at=effect.at - LAG_S) for effect in effects]
-    problems += audit_effects(orchestrations, moved, [Death(death.pid, death.at - LAG_S) for death in place.deaths])
+    deaths = [Death(death.pid, death.at - LAG_S) for death in place.deaths]
+    problems += audit_effects(orchestrations, moved, deaths, 2 * PLAN.options["max_async_activities"])
     problems += audit_errors(place.errors())
     assert not problems, "\n".join(problems[:20])
     assert len({effect.task for effect in effects}) == toil.FIVE * small + PLAN.width

@@ -40,8 +40,8 @@ __all__ = ["Store", "open_store"]
 
 _logger = logging.getLogger("durable_azure")
 _REQUESTS_PER_ROUND = 2_000
-_PAUSE_S = 0.005
-_PAUSES_MAX = 6
+_LOST_S = 0.005
+_WINS_MAX = 2
 _LOOK_S = 0.015
 _QUIET_SHARE = 1 / 6
 _COMPANY_S = 0.25
@@ -87,6 +87,8 @@ class Store:
     _looked_s: float = 0.0
     _append_s: float = 0.0
     _company_s: float = -inf
+    _wins: int = 0
+    """Appends since somebody else's."""
     _quiet: QuietBeats = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -140,12 +142,12 @@ class Store:
 
     async def _pause(self) -> None:
         """After an append. Who has just won would win again, since the others have to read first: while there are others, leave them the time
-        to. And no more appends than are to be paid for."""
+        to, and the more so the oftener nobody else came in between. And no more appends than are to be paid for."""
         took_s, self._append_s = self._append_s, 0.0
         if took_s:
             pause_s = self.blobs.options.commit_every_s - took_s
             if self._has_company:
-                pause_s = max(pause_s, took_s * random.uniform(0.5, 1.5))
+                pause_s = max(pause_s, took_s * random.uniform(0.5, 1.5) * min(self._wins, _WINS_MAX))
             await asyncio.sleep(max(0.0, pause_s))
 
     @property
@@ -184,13 +186,13 @@ class Store:
                         self.commits += 1
                         self._looked_s = started_s
                         self._append_s = time.monotonic() - started_s
+                        self._wins += 1
                         self._absorb(round.effects)
                         return round.finish(requests)
                     lost += 1
                     await self._catch_up()
-                    # At once, while who has won holds back (``_pause``). Who loses all the same waits longer, but never long.
-                    if lost > 1:
-                        await asyncio.sleep(random.uniform(0, _PAUSE_S * min(lost, _PAUSES_MAX)))
+                    if lost > 2:  # who has won holds back (``_pause``), but several who lose do so together
+                        await asyncio.sleep(random.uniform(0, _LOST_S))
                 elif (round.patient and self._is_watched) or not await self._catch_up():
                     return round.finish(requests)
             except BlobMissing:
@@ -202,7 +204,7 @@ class Store:
         bodies = await self.log.read()
         self._looked_s = started_s
         if bodies:
-            self._company_s = time.monotonic()
+            self._company_s, self._wins = time.monotonic(), 0
         for body in bodies:
             self._absorb(decode_body(body, self.blobs.options.where))
         return bool(bodies)
