@@ -16,9 +16,12 @@ told apart by the service. (docs/decisions/0014 has the road not taken: logs tha
         frames.py       what one append consists of: checksums, chained; codec.py: effects as bytes
       snapshots.py    a new beginning for the log; what is older is removed
         manifest.py     hub.json: where to begin
+      quiet.py        beats that write nothing
       wakeups.py      who is told of what was done, here or elsewhere
     blobs.py        the only file that speaks to the service; errors.py: what its errors mean; checks.py: is it fit
-    clock.py        the service's clock; options.py: the URL
+    clock.py        the service's clock; options.py: the URL; operations.py: what requests cost
+    recovery.py     what is sound of a damaged hub; __main__.py: the tool
+    azurite.py      the emulator, proxy.py: a bad network, testing.py: the harness of the conformance kit; all for tests
 
 The rules are those of ``durable_core.hub``: this package lets the hub decide, and makes durable what it decided.
 """
