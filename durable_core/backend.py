@@ -166,8 +166,8 @@ class CommitTurn(Struct, frozen=True, gc=False):
     * ``tasks`` are created; ``cancel_tasks`` are deleted (or else their undelivered completion), or, if another worker runs them, marked
       so that its heartbeat learns of it. Creating and cancelling, or settling and cancelling, the same task in one turn is legal (nothing
       remains).
-    * ``messages`` go to other instances (or back to this one); an ended or missing target drops them. ``creates`` start children, before
-      the messages are sent.
+    * ``messages`` go to other instances (or back to this one); an ended or missing target drops them, and a ``control`` message reaches
+      only a child of this instance. ``creates`` start children, before the messages are sent.
     * ``timers`` are messages to itself with a due time; ``cancel_timers`` deletes by message id, fired or not.
     * ``record`` with an ended status, and ``next_execution``, end the execution: its timers, execution-scoped messages and (unless
       ``keep_tasks``) tasks are deleted, listed or not. Ending drops the whole inbox; ``next_execution`` keeps what is not scoped to the

@@ -52,7 +52,10 @@ def commit(tx: Transaction, command: CommitTurn) -> Outcome | OutcomeStatus:
         tx.create(child, may_replace=child.instance != command.instance)
     cancelled = set(command.cancel_timers)
     for message in chain(command.messages, (timer for timer in command.timers if timer.id not in cancelled)):
-        tx.send(message)
+        # Whoever gives up a call does not know whether the id was taken, and by whom.
+        target = tx.instance(message.target) if message.control else None
+        if target is None or (target.parent is not None and target.parent.instance == command.instance):
+            tx.send(message)
     return _leave(tx, after, command.worker)
 
 

@@ -11,8 +11,6 @@ from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTas
 from durable_core.hub.leases import Beat, Grant, tombstone
 from durable_core.hub.rows import DetailKind, State, decode_messages
 
-_ALL = 1 << 40
-
 
 class Needs(Struct):
     """What ``decide`` will read for some commands: a store must load these rows (those that exist) and may load more.
@@ -89,8 +87,8 @@ def needs_of_obituaries(state: State) -> Needs:
 
 def _commit(found: Needs, command: CommitTurn, page: int) -> None:
     dropped = len(command.consumes) + len(command.settles) + len(command.cancel_tasks) + len(command.cancel_timers)
-    # Nobody knows how many messages are scoped to an execution that is over.
-    found.inboxes[command.instance] += page + dropped if command.next_execution is None else _ALL
+    # All of them, if an execution is over: nobody knows how many are scoped to it.
+    found.inboxes[command.instance] += page + dropped if command.next_execution is None else 1 << 40
     found.instances.add(command.instance)
     found.workers.add(command.worker)
     found.tasks.update(command.settles, command.cancel_tasks)

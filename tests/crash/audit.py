@@ -283,8 +283,10 @@ def _audit_commands(events: list[Event], kind: str) -> Iterator[str]:
 
 def audit_leftovers(store: Store) -> Iterator[str]:
     """Nothing of ended instances remains, and nobody who left in order holds anything."""
-    for view in ("tasks", "messages", "workers"):
-        rows = store.rows(f"SELECT * FROM {view} LIMIT 3")  # noqa: S608  # one of three words
+    if store.has_workers():
+        yield "a worker is left over"
+    for view in ("tasks", "messages"):
+        rows = store.rows(f"SELECT * FROM {view} LIMIT 3")  # noqa: S608  # one of two words
         if rows:
             yield f"{view} are left over: {rows}"
     held = store.rows("SELECT id, holder, claimed FROM instances WHERE holder IS NOT NULL OR claimed OR parked LIMIT 3")

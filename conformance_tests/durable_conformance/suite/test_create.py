@@ -158,3 +158,17 @@ async def test_a_purged_id_can_be_used_again(hub: Driver) -> None:
     turn = await hub.claimed()
     assert turn.execution == command.execution
     await hub.commit(turn, hold_us=HOUR_US)
+
+
+@proves(Property.CONSERVATION)
+async def test_a_control_message_of_a_turn_reaches_its_children_only(hub: Driver) -> None:
+    """Whoever gives up the call of a child does not know whether its id was taken: a stranger must not be ended in its place."""
+    parent = await hub.started()
+    await hub.create("stranger")
+    child = hub.creation("child", request_id="", parent=ParentRef(parent.instance, parent.execution))
+    control = [hub.message(target, control=True) for target in ("stranger", "child", parent.instance)]
+    outcome = await hub.commit(parent, creates=(child,), messages=tuple(control))
+    assert outcome.messages == ()
+    turns = {turn.instance: turn.messages for turn in (await hub.claim(turns=5)).turns}
+    assert turns["stranger"] == ()
+    assert [message.id for message in turns["child"]] == [control[1].id]

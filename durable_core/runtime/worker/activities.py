@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 
 class _Lane(Struct):
-    """One way to run activities: ``run(activity, *args)``; how many more there is room for, and the names of those that run so."""
+    """One way to run activities: ``run(activity, *args)``; how many more there is room for, and the names of those that run so. A claim that
+    was under way may bring more than there is room for by now: they wait for their ``turn``."""
 
     run: Callable[..., Awaitable[Any]]
     free: int
+    turn: asyncio.Semaphore
     names: set[str] = set()
 
 
@@ -46,9 +48,9 @@ class ActivityRunner:
         self.threads = session.new_threads(options.activity_threads, "durable-core activity")
         # Threads and processes get a few tasks ahead, so that none idles during a claim, but not so many that another worker starves.
         lanes = {
-            "async": _Lane(lambda activity, *args: activity(*args), options.max_async_activities),
-            "thread": _Lane(self.threads.run, 2 * options.activity_threads),
-            "process": _Lane(lambda *call: self._processes.run(*call), 2 * options.activity_processes),
+            "async": _Lane(lambda activity, *args: activity(*args), tasks := options.max_async_activities, asyncio.Semaphore(tasks)),
+            "thread": _Lane(self.threads.run, threads := 2 * options.activity_threads, asyncio.Semaphore(threads)),
+            "process": _Lane(lambda *call: self._processes.run(*call), calls := 2 * options.activity_processes, asyncio.Semaphore(calls)),
         }
         self._lanes = {name: lanes[_kind(bound.definition)] for name, bound in activities.items()}
         for name, lane in self._lanes.items():
@@ -136,14 +138,15 @@ class ActivityRunner:
         bound, scheduled, lane = lease.bound, lease.scheduled, self._lanes[lease.bound.name]
         event: TaskCompleted | TaskFailed
         try:
-            lease.begun = True
-            if lease.cancelled:
-                raise asyncio.CancelledError
-            args = bound.decode(scheduled.input, scheduled.arity)
-            if bound.definition.takes_context:
-                lease.context = _context(lease)
-                args = (lease.context, *args)
-            result = bound.encode_result(await lane.run(bound.definition, *args))
+            async with lane.turn:
+                lease.begun = True
+                if lease.cancelled:
+                    raise asyncio.CancelledError
+                args = bound.decode(scheduled.input, scheduled.arity)
+                if bound.definition.takes_context:
+                    lease.context = _context(lease)
+                    args = (lease.context, *args)
+                result = bound.encode_result(await lane.run(bound.definition, *args))
             event = TaskCompleted(scheduled.id, self._session.registry.check_size(result, f"the result of activity {bound.name!r}"))
         except BaseException as error:  # SystemExit and a cancellation of its own making are failures like any other
             # Not so that of a loop that is torn down: what it cuts off stays leased, and runs again.

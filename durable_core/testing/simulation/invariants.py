@@ -6,6 +6,7 @@ and ask of each change whether it has a reason, and of each promise whether it i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import accumulate, chain
 from typing import Any
 
@@ -237,14 +238,8 @@ class Invariants:
         sent = {message.id: message for message in self._sent_by(command, before)}
         for _, id in now.keys() - then.keys():
             assert id in sent
-        unwanted: set[str] = set()
-        if committed:
-            unwanted = {*command.cancel_timers, *(child.bounce.id for child in command.creates if child.bounce is not None)}
-        for message in sent.values() if committed or (isinstance(command, SendMessage) and answer.status is OK) else ():
-            target_row = self._state.instances.get(message.target)
-            reachable = target_row is not None and target_row.status not in ENDED and message.execution in (None, target_row.execution)
-            if reachable and message.id not in unwanted:
-                assert (message.target, message.id) in now, "CONSERVATION: a message was lost"
+        if committed or (isinstance(command, SendMessage) and answer.status is OK):
+            self._check_arrivals(command, sent.values(), now)
         if isinstance(command, Purge) and answer.status is OK and before.instances[command.instance].status not in ENDED:
             for message in decode_messages(before.details.get((command.instance, "obituaries"), b"[]")):
                 heir = self._state.instances.get(message.target)
@@ -258,6 +253,19 @@ class Invariants:
                 )
         for (target, _), arrival in now.items():
             assert arrival.message.execution in (None, self._state.instances[target].execution)
+
+    def _check_arrivals(self, command: Any, sent: Iterable[Message], now: Mapping[tuple[str, str], MessageRow]) -> None:
+        """Of an accepted commit or message."""
+        unwanted, committed = set[str](), isinstance(command, CommitTurn)
+        if committed:
+            unwanted = {*command.cancel_timers, *(child.bounce.id for child in command.creates if child.bounce is not None)}
+        for message in sent:
+            target_row = self._state.instances.get(message.target)
+            reachable = target_row is not None and target_row.status not in ENDED and message.execution in (None, target_row.execution)
+            if committed and message.control and (target_row is None or not is_child_of(target_row, command.instance)):
+                assert (message.target, message.id) not in now, "LEASE: a turn ends what is not its own"
+            elif reachable and message.id not in unwanted:
+                assert (message.target, message.id) in now, "CONSERVATION: a message was lost"
 
     def _check_leases(self, before: State, command: Any, answer: Any, effects: list[Effect]) -> None:
         """Property 4: an epoch is one worker's and one instance's; what is out is not handed out."""
@@ -307,6 +315,10 @@ class Invariants:
 
 def order(row: MessageRow) -> tuple[int, int]:
     return row.visible_us, row.position
+
+
+def is_child_of(row: InstanceRow, instance: str) -> bool:
+    return row.parent is not None and row.parent.instance == instance
 
 
 def is_replaced(old: InstanceRow, row: InstanceRow) -> bool:
