@@ -1,37 +1,58 @@
 """What may have become of a batch whose outcome is unknown.
 
 A reply is lost, or whoever waits for it gives up: each command of the batch may have been carried out or not. Submitted again, each
-answers as it promises to do in either case, so the second answers tell the possible worlds apart.
+answers as it promises to do in either case, so the second answers tell the possible worlds apart: all but a few, such as those of two
+releases of one lease, which answer the same whichever of them was carried out. What a batch can leave open is known beforehand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from itertools import compress, product
+from itertools import combinations, compress, product
 
+from attrs import frozen
 from msgspec.structs import replace
 
 from durable_core.backend import Command, Outcome
 from durable_core.hub import State, decide
 
-__all__ = ["comparable", "worlds"]
+__all__ = ["World", "are_told_apart", "comparable", "those_that_say", "worlds"]
 
 
-def worlds(before: State, commands: Sequence[Command], outcomes: Sequence[Outcome], now_us: int) -> list[State]:
-    """The different states in which the hub may be when commands were submitted twice, the second time with these outcomes."""
-    found: list[State] = []
-    heard = [_without_epoch(outcome) for outcome in outcomes]
+@frozen
+class World:
+    """A state in which the hub may be when the commands were submitted twice, and what they answered the second time."""
+
+    answers: list[tuple[object, ...]]
+    state: State
+
+
+def worlds(before: State, commands: Sequence[Command], now_us: int) -> list[World]:
+    """The different worlds after the commands were submitted twice, the first time without a reply."""
+    found: list[World] = []
     for carried_out in product((False, True), repeat=len(commands)):
-        world = deepcopy(before)
+        state = deepcopy(before)
         for command in compress(commands, carried_out):
-            _carry_out(world, command, now_us)
-        answers = [_without_epoch(_carry_out(world, command, now_us)) for command in commands]
-        if answers == heard:
-            _take_over_epochs(world, outcomes)
-            if world not in found:
-                found.append(world)
+            _carry_out(state, command, now_us)
+        world = World([_without_epoch(_carry_out(state, command, now_us)) for command in commands], state)
+        if world not in found:
+            found.append(world)
     return found
+
+
+def are_told_apart(possible: Sequence[World]) -> bool:
+    """By their answers."""
+    return all(one.answers != other.answers for one, other in combinations(possible, 2))
+
+
+def those_that_say(outcomes: Sequence[Outcome], possible: Sequence[World]) -> list[State]:
+    """The states of the worlds that these outcomes fit, with the epochs that the store has given out."""
+    heard = [_without_epoch(outcome) for outcome in outcomes]
+    states = [world.state for world in possible if world.answers == heard]
+    for state in states:
+        _take_over_epochs(state, outcomes)
+    return states
 
 
 def comparable(outcome: Outcome) -> tuple[object, ...]:

@@ -13,8 +13,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from durable_conformance.broken import memory as broken
 from durable_conformance.machine import HubMachine
 from durable_conformance.memory import MemoryHarness
-from durable_conformance.worlds import worlds
-from durable_core.backend import Command, Outcome
+from durable_conformance.worlds import World, those_that_say
+from durable_core.backend import Outcome
 from durable_core.hub import State, decide
 
 GENERATE = settings(
@@ -52,12 +52,12 @@ def test_the_programs_reach_what_matters(monkeypatch: pytest.MonkeyPatch) -> Non
         seen.update(("effect", type(effect).__name__) for effect in effects)
         return answer, effects
 
-    def counting_worlds(before: State, commands: Sequence[Command], outcomes: Sequence[Outcome], now_us: int) -> list[State]:
+    def counting_deaths(outcomes: Sequence[Outcome], possible: Sequence[World]) -> list[State]:
         seen.update(("after a death", outcome.status.name) for outcome in outcomes)
-        return worlds(before, commands, outcomes, now_us)
+        return those_that_say(outcomes, possible)
 
     monkeypatch.setattr("durable_conformance.machine.decide", counting)
-    monkeypatch.setattr("durable_conformance.machine.worlds", counting_worlds)
+    monkeypatch.setattr("durable_conformance.machine.those_that_say", counting_deaths)
     run(MemoryHarness)
     for command, statuses in {
         "CreateInstance": "OK EXISTS ALREADY_APPLIED",
