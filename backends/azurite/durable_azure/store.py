@@ -141,13 +141,13 @@ class Store:
                 _set(call.answered, error=StoreUnavailableError("this handle of the store was closed: open another one"))
 
     async def _pause(self) -> None:
-        """After an append. Who has just won would win again, since the others have to read first: while there are others, leave them the time
-        to, and the more so the oftener nobody else came in between. And no more appends than are to be paid for."""
+        """After an append. Who has just won would win again, since the others have to read first: who has won twice in a row while there are
+        others leaves them the time to, and the more so the oftener nobody else came in between. And no more appends than are to be paid for."""
         took_s, self._append_s = self._append_s, 0.0
         if took_s:
             pause_s = self.blobs.options.commit_every_s - took_s
             if self._has_company:
-                pause_s = max(pause_s, took_s * random.uniform(0.5, 1.5) * min(self._wins, _WINS_MAX))
+                pause_s = max(pause_s, took_s * random.uniform(0.5, 1.5) * min(self._wins - 1, _WINS_MAX))
             await asyncio.sleep(max(0.0, pause_s))
 
     @property
