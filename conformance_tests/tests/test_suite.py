@@ -8,9 +8,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+Run = subprocess.CompletedProcess[str]
 
 MEMORY = "durable_conformance.memory:MemoryHarness"
 SQLITE = "durable_sqlite.testing:SqliteHarness"
@@ -18,7 +23,7 @@ POSTGRES = "durable_postgres.testing:PostgresHarness"
 AZURITE = "durable_azure.testing:AzuriteHarness"
 
 
-def run_suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_suite(folder: Path, *arguments: str) -> Run:
     """Without the plugins that happen to be installed, so that the outcome is the same wherever this runs."""
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": os.pathsep.join((str(folder), *sys.path))}
     plugins = ["-p", "durable_conformance.plugin", "-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider", "-W", "error"]
@@ -29,6 +34,17 @@ def run_suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def counts(output: str) -> dict[str, int]:
     """Of the last line: "3 failed, 120 passed, 1 deselected in 2 s"."""
     return {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error|skipped|deselected)", output.splitlines()[-1])}
+
+
+@pytest.fixture(scope="module")
+def runs(begin: Callable[..., dict[str, Future[Any]]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[tuple[Run, Path]]]:
+    """What the suite says of each of our own stores, and its certificate; by the store's name."""
+
+    def run(backend: str, needs: set[str]) -> tuple[Run, Path]:
+        folder = tmp_path_factory.mktemp("suite")
+        return run_suite(folder, "--durable-backend", backend, "--certificate", "out.json", "--durable-seed", "7"), folder / "out.json"
+
+    return begin("test_our_own_stores_pass", run)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +62,12 @@ def counts(output: str) -> dict[str, int]:
     ids=["memory", "sqlite", "postgres", "azurite", "sqlite in memory"],
 )
 @pytest.mark.timeout(300)
-def test_our_own_stores_pass(tmp_path: Path, backend: str, needs: set[str]) -> None:
-    done = run_suite(tmp_path, "--durable-backend", backend, "--certificate", "out.json", "--durable-seed", "7")
+def test_our_own_stores_pass(
+    request: pytest.FixtureRequest, runs: dict[str, Future[tuple[Run, Path]]], backend: str, needs: set[str]
+) -> None:
+    done, certificate = runs[request.node.callspec.id].result()
     assert done.returncode == 0, done.stdout
-    found = json.loads((tmp_path / "out.json").read_text())
+    found = json.loads(certificate.read_text())
     assert (found["verdict"], found["protocol_version"], found["seed"], found["profile"]) == ("conforms", 1, 7, "smoke")
     assert found["tests"]["passed"] > 150
     assert all(row["passed"] > 0 for row in found["properties"]), "every property is tested on every store"

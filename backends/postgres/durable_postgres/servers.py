@@ -17,6 +17,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -151,11 +152,15 @@ def free_port() -> int:
         return port
 
 
+_starting = threading.Lock()
+
+
 @cache
 def server_url() -> str:
     """The server that the tests of this process share: the one that ``DURABLE_TEST_POSTGRES`` names, or a throw-away one."""
     given = os.environ.get("DURABLE_TEST_POSTGRES")
-    return given or _shared().url
+    with _starting:
+        return given or _shared().url
 
 
 @cache
