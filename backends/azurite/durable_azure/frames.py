@@ -35,6 +35,8 @@ class FrameKind(IntEnum):
     """The body is the name of the blob that holds it, and its checksum: it was too large for an append."""
     ROLLED = 3
     """The log ends here; the next one goes on."""
+    RESERVED = 4
+    """Whoever wrote this has lost too often: the others are asked to let it write next."""
 
 
 _KINDS = frozenset(int(kind) for kind in FrameKind)

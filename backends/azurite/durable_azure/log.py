@@ -4,6 +4,10 @@ Each handle has its own place in it: everything before was read (or written) by 
 place, so whoever succeeds has read everything that was there. A log that has become long ends with a frame that says so, written like any
 other: exactly one handle ends it, everybody reads that, and nobody appends to the next one before.
 
+*Turns.* A large append takes longer than a small one, so among handles that write small things all the time it would lose for ever. Who has lost
+too often reserves the next turn, by a frame that says so: it is small. Nobody can write without having read it; who has read it waits until
+something else was written, or for a moment. That is courtesy alone: the fence is the position.
+
 *Unknown outcome.* A request may be carried out though its answer was lost, and so may one that was sent twice. Sent again at the same position, it
 is refused; then what stands there tells: our bytes (the nonce is ours alone), or somebody else's. An append that nobody waits for any more
 may still arrive late. It then is a frame like any other: read, absorbed, and what was submitted again is recognised by the hub's rules.
@@ -12,6 +16,7 @@ may still arrive late. It then is a frame like any other: read, absorbed, and wh
 from __future__ import annotations
 
 import zlib
+from copy import copy
 from uuid import uuid4
 
 from attrs import define, field
@@ -44,12 +49,23 @@ def number_of(name: str) -> int:
 
 @define
 class Place:
-    """How far a handle has read: ``position`` bytes and ``frames`` of log ``number``."""
+    """How far a handle has read: ``position`` bytes and ``frames`` of log ``number``. ``reserved``: the last one asks to let its writer write."""
 
     number: int = FIRST_LOG
     position: int = 0
     frames: int = 0
     tip: Tip = field(factory=Tip)
+    reserved: bool = False
+
+    def pass_(self, frame: Frame) -> None:
+        self.position += frame.size
+        self.frames += 1
+        self.tip = frame.tip
+        self.reserved = frame.kind is FrameKind.RESERVED
+
+    def turned_over(self) -> Place:
+        """The beginning of the next log."""
+        return Place(self.number + 1, tip=self.tip)
 
 
 @define
@@ -84,6 +100,13 @@ class Log:
             body = b"%s %08x" % (name.encode(), zlib.crc32(body))
         return await self._append(write_frame(self.place.tip, kind, body, nonce.bytes))
 
+    async def reserve(self) -> bool:
+        """Ask all others to hold back; False: somebody else has written."""
+        if not await self._append(write_frame(self.place.tip, FrameKind.RESERVED, b"", uuid4().bytes)):
+            return False
+        self.place.reserved = False  # for oneself
+        return True
+
     async def roll(self) -> bool:
         """End this log, and stand at the beginning of the next. False: somebody else has written."""
         after = log_name(self.place.number + 1)
@@ -91,15 +114,16 @@ class Log:
             await self.blobs.read(after)  # that it is there has to be true: to end this log without it would end the hub
         if not await self._append(write_frame(self.place.tip, FrameKind.ROLLED, b"", uuid4().bytes)):
             return False
-        self._turn_over()
+        self.place = self.place.turned_over()
         return True
 
-    async def read(self) -> list[bytes]:
-        """The bodies that others have written since, in order; empty: there is nothing new."""
+    async def read(self) -> tuple[list[bytes], Place]:
+        """The bodies that others have written since, in order, and where they end: this handle's place when it has made them its own.
+        (Until then it stays where it is: what fails half-way is read again.)"""
         bodies: list[bytes] = []
+        place = copy(self.place)
         while True:
-            place = self.place
-            name = log_name(place.number)
+            number, name = place.number, log_name(place.number)
             data = await self.blobs.read(name, place.position)
             if data is None:
                 raise StoreFormatError(
@@ -107,13 +131,13 @@ class Log:
                     "from a backup"
                 )
             for frame in list(read_frames(place.tip, data, self._where(name), place.position)):
-                self._pass(frame)
+                place.pass_(frame)
                 if frame.kind is FrameKind.ROLLED:
-                    self._turn_over()
-                else:
-                    bodies.append(await self.body(frame))
-            if place.number == self.place.number:
-                return bodies
+                    place = place.turned_over()
+                elif frame.kind is not FrameKind.RESERVED:
+                    bodies.append(await self.body(frame, number))
+            if place.number == number:
+                return bodies, place
 
     async def _append(self, data: bytes) -> bool:
         place = self.place
@@ -122,25 +146,18 @@ class Log:
             there = await self.blobs.read(log_name(place.number), place.position)
             if there is None or not there.startswith(data):
                 return False
-        self._pass(frame)
+        place.pass_(frame)
         return True
 
-    def _pass(self, frame: Frame) -> None:
-        self.place.position += frame.size
-        self.place.frames += 1
-        self.place.tip = frame.tip
-
-    def _turn_over(self) -> None:
-        self.place = Place(self.place.number + 1, tip=self.place.tip)
-
-    async def body(self, frame: Frame) -> bytes:
+    async def body(self, frame: Frame, number: int) -> bytes:
+        """Of a frame of log ``number``."""
         if frame.kind is not FrameKind.SPILLED:
             return frame.body
         name, _, checksum = frame.body.decode().partition(" ")
         stored = await self.blobs.get(name)
         if stored is not None and f"{zlib.crc32(stored.data):08x}" == checksum:
             return stored.data
-        if stored is None and await self.blobs.get(log_name(self.place.number)) is None:
+        if stored is None and await self.blobs.get(log_name(number)) is None:
             raise BlobMissing(name)
         what = "missing" if stored is None else "damaged"
         raise StoreFormatError(

@@ -112,8 +112,8 @@ async def _read_log(blobs: Blobs, found: Found, number: int, tip: Tip) -> tuple[
     found.logs[name] = 0
     try:
         for frame in read_frames(tip, await blobs.read(name) or b"", where, 0):
-            if frame.kind is not FrameKind.ROLLED:
-                found.replica.absorb(decode_body(await log.body(frame), where), News())
+            if frame.kind in (FrameKind.EFFECTS, FrameKind.SPILLED):
+                found.replica.absorb(decode_body(await log.body(frame, number), where), News())
             tip = frame.tip
             found.frames = tip.number
             found.logs[name] += frame.size

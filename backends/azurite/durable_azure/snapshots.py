@@ -44,7 +44,8 @@ async def restore(blobs: Blobs, limits: Capabilities, roll_bytes: int) -> tuple[
         try:
             await load_snapshot(blobs, manifest.snapshot, replica)
             log = Log(blobs, Place(manifest.log, tip=Tip(manifest.number, manifest.log_checksum)), roll_bytes)
-            for body in await log.read():
+            bodies, log.place = await log.read()
+            for body in bodies:
                 replica.absorb(decode_body(body, blobs.options.where), News())
             return replica, log
         except BlobMissing as error:

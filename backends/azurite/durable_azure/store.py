@@ -40,7 +40,9 @@ __all__ = ["Store", "open_store"]
 
 _logger = logging.getLogger("durable_azure")
 _REQUESTS_PER_ROUND = 2_000
-_LOST_S = 0.005
+_LOSSES_MAX = 3
+_COURTESY_S = 3.0
+"""Enough for a large append, and short if its writer has died."""
 _WINS_MAX = 2
 _LOOK_S = 0.015
 _QUIET_SHARE = 1 / 6
@@ -133,7 +135,7 @@ class Store:
                     for call in calls:
                         mine = [next(rest) for _ in call.requests]
                         _set(call.answered, mine, next((each for each in mine if isinstance(each, DurableError)), None))
-                if self.log.is_long:
+                if self.log.is_long and not self.log.place.reserved:
                     await self._roll()
                 await self._pause()
         finally:
@@ -182,6 +184,8 @@ class Store:
             try:
                 if round.encoded:
                     await self._hold_back()
+                    if await self._give_way():
+                        continue
                     if await self.log.append(encode_body(round.encoded)):
                         self.commits += 1
                         self._looked_s = started_s
@@ -191,23 +195,42 @@ class Store:
                         return round.finish(requests)
                     lost += 1
                     await self._catch_up()
-                    if lost > 2:  # who has won holds back (``_pause``), but several who lose do so together
-                        await asyncio.sleep(random.uniform(0, _LOST_S))
+                    if lost >= _LOSSES_MAX:
+                        await self._reserve()
                 elif (round.patient and self._is_watched) or not await self._catch_up():
                     return round.finish(requests)
             except BlobMissing:
                 await self._begin_again()
 
+    async def _reserve(self) -> None:
+        """The next turn; that is a small append, which soon succeeds."""
+        while True:
+            await self._give_way()
+            if await self.log.reserve():
+                return
+            await self._catch_up()
+
+    async def _give_way(self) -> bool:
+        """Somebody else has reserved the next turn: wait until it has written, or for a moment. Whether anything was written."""
+        until = time.monotonic() + _COURTESY_S
+        while self.log.place.reserved and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_S)
+            if await self._catch_up():
+                return True
+        self.log.place.reserved = False
+        return False
+
     async def _catch_up(self) -> bool:
         """Read what others have written; whether there was anything."""
         started_s = time.monotonic()
-        bodies = await self.log.read()
-        self._looked_s = started_s
-        if bodies:
+        bodies, place = await self.log.read()
+        written = [decode_body(body, self.blobs.options.where) for body in bodies]
+        self.log.place, self._looked_s = place, started_s
+        if written:
             self._company_s, self._wins = time.monotonic(), 0
-        for body in bodies:
-            self._absorb(decode_body(body, self.blobs.options.where))
-        return bool(bodies)
+        for effects in written:
+            self._absorb(effects)
+        return bool(written)
 
     def _absorb(self, effects: Sequence[Effect]) -> None:
         news = News()

@@ -16,7 +16,7 @@ from durable_azure.manifest import load
 from durable_azure.proxy import Answered, Fate, Lost, Proxy, Request
 from durable_conformance.driver import ALL, HOUR_US, ended
 from durable_core.backend import CommitTurn, CompleteTask, CreateInstance, HistoryRange, InstanceStatus, Message, NewTask, OutcomeStatus
-from durable_core.errors import StoreError, StoreFormatError
+from durable_core.errors import StoreError, StoreFormatError, StoreUnavailableError
 
 T = TypeVar("T")
 OK, AGAIN, FENCED = OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED, OutcomeStatus.FENCED
@@ -159,6 +159,19 @@ async def test_two_that_both_believe_they_own_an_instance(handle: Any, fate: Fat
     (page,) = await first.read_history([HistoryRange("i")])
     assert [row.payload for row in page.rows] == [b"second"]
     assert not (await first.heartbeat("first", ttl_us=15_000_000)).alive
+
+
+async def test_what_was_read_half_way_is_read_again(handle: Any, proxy: Proxy) -> None:
+    """The log names a body beside it, which cannot be read for some time."""
+    reader, writer = await handle(endpoint=proxy.endpoint, patience_s=0), await handle()
+    await writer.apply([CreateInstance("small", "e1", "orch", b"", "r1")])
+    await writer.apply([CreateInstance("large", "e2", "orch", bytes(5 << 20), "r2")])
+    proxy.rule = lambda request: Answered(503, "ServerBusy") if "/body/" in request.url else None
+    with pytest.raises(StoreUnavailableError):
+        await reader.get_instances(["small"])
+    proxy.rule = lambda _request: None
+    found = await reader.get_instances(["small", "large"])
+    assert [record and record.instance for record in found] == ["small", "large"]
 
 
 async def test_a_storm_of_503_is_outlasted(handle: Any, proxy: Proxy) -> None:

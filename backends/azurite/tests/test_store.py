@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from typing import Any
 
@@ -61,7 +62,7 @@ async def test_of_many_appends_at_one_position_one_counts(handle: Any) -> None:
     assert won.count(True) == 1
     winner = won.index(True)
     for number, log in enumerate(logs):
-        assert await log.read() == ([] if number == winner else [b"%d" % winner])
+        assert (await log.read())[0] == ([] if number == winner else [b"%d" % winner])
 
 
 async def test_an_append_whose_answer_was_lost_counts_once(handle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +78,7 @@ async def test_an_append_whose_answer_was_lost_counts_once(handle: Any, monkeypa
     monkeypatch.setattr(Blobs, "append", twice)
     assert await log.append(b"body")
     monkeypatch.undo()
-    assert await Log(log.blobs, Place(), 1 << 20).read() == [b"body"]
+    assert (await Log(log.blobs, Place(), 1 << 20).read())[0] == [b"body"]
 
 
 async def test_handles_that_write_at_once_lose_nothing(handle: Any) -> None:
@@ -91,6 +92,40 @@ async def test_handles_that_write_at_once_lose_nothing(handle: Any) -> None:
     await asyncio.gather(*map(write, range(3)))
     for each in handles:
         assert await ids_in(each) == sorted(f"i{number}" for number in range(30))
+
+
+async def test_a_large_write_gets_its_turn_among_many_small_ones(handle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes so long to send that it would lose for ever."""
+    sizes, append = list[int](), Log.append
+
+    async def counted(self: Log, body: bytes) -> bool:
+        sizes.append(len(body))
+        return await append(self, body)
+
+    monkeypatch.setattr(Log, "append", counted)
+    large, *small = [await handle() for _ in range(4)]
+    stop = asyncio.Event()
+
+    async def write(number: int) -> None:
+        for step in itertools.count(1_000_000 * (number + 1)):
+            if stop.is_set():
+                return
+            await small[number].apply([creation(step)])
+
+    writing = [asyncio.create_task(write(number)) for number in range(3)]
+    await asyncio.sleep(0.3)
+    for round in range(3):
+        await large.apply([creation(10_000 * round + number, bytes(1_000)) for number in range(2_000)])
+    stop.set()
+    await asyncio.gather(*writing)
+    assert sum(size > 1_000_000 for size in sizes) <= 3 * 5
+
+
+async def test_who_has_reserved_a_turn_and_died_is_waited_for_a_moment_only(handle: Any) -> None:
+    backend, log = await handle(), Log(await handle.blobs(), Place(), 1 << 20)
+    assert await log.reserve()
+    (outcome,) = await backend.apply([creation(1)])
+    assert outcome.status is OutcomeStatus.OK
 
 
 async def test_of_many_creates_of_one_id_one_is_carried_out(handle: Any) -> None:
