@@ -50,16 +50,16 @@ def runs(begin: Callable[..., dict[str, Future[Any]]], tmp_path_factory: pytest.
 @pytest.mark.parametrize(
     ("backend", "needs"),
     [
-        (MEMORY, {"corrupt", "cut_connection", "durable", "multi_process", "proves_death", "server_clock"}),
-        (SQLITE, {"cut_connection", "server_clock"}),
         (POSTGRES, {"server_clock"}),
         (AZURITE, {"proves_death", "server_clock"}),
+        (SQLITE, {"cut_connection", "server_clock"}),
+        (MEMORY, {"corrupt", "cut_connection", "durable", "multi_process", "proves_death", "server_clock"}),
         (
             "durable_sqlite.testing:SqliteInMemoryHarness",
             {"many_handles", "attach", "corrupt", "cut_connection", "durable", "server_clock"},
         ),
     ],
-    ids=["memory", "sqlite", "postgres", "azurite", "sqlite in memory"],
+    ids=["postgres", "azurite", "sqlite", "memory", "sqlite in memory"],
 )
 @pytest.mark.timeout(300)
 def test_our_own_stores_pass(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sys
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -34,20 +35,24 @@ from durable_core.testing.memory import MemoryBackend, open_backend
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("orders.db", "sqlite:///"),
-        ("", "sqlite:///"),
-        ("oracle://x", "installed schemes: .*sqlite://"),
-        ("azure://account/container", r"pip install 'durable-core\[azure\]'"),
-    ],
+    ("url", "says"), [("orders.db", "sqlite:///"), ("", "sqlite:///"), ("oracle://x", "installed schemes: .*sqlite://")]
 )
-def test_an_unknown_store_names_what_is_installed_and_what_to_install(run, url, says):
+def test_an_unknown_store_names_what_is_installed(run, url, says):
     async def main():
         async with DurableEngine().open(url or None):
             pass
 
     with pytest.raises(StoreUrlError, match=says):
+        run(main)
+
+
+def test_a_store_without_its_driver_says_what_to_install(run, monkeypatch):
+    async def main():
+        async with DurableEngine().open("azure://account/container"):
+            pass
+
+    monkeypatch.setitem(sys.modules, "durable_azure", None)
+    with pytest.raises(StoreUrlError, match=r"pip install 'durable-core\[azure\]'"):
         run(main)
 
 
