@@ -130,7 +130,7 @@ class Log:
                     f"{self._where(name)} is shorter than it was: somebody has written it anew. Stop all workers, and restore the container "
                     "from a backup"
                 )
-            for frame in list(read_frames(place.tip, data, self._where(name), place.position)):
+            for frame in read_frames(place.tip, data, self._where(name), place.position):
                 place.pass_(frame)
                 if frame.kind is FrameKind.ROLLED:
                     place = place.turned_over()
