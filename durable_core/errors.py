@@ -38,6 +38,8 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
 from msgspec import Struct
 
@@ -48,7 +50,7 @@ class FailureDetails(Struct, frozen=True, omit_defaults=True):
     ``type`` is the qualified name (``package.module.Class``; builtins without module), ``stack`` the formatted
     trace, ``inner`` the cause (``__cause__``, else ``__context__``), at most ten deep. ``properties`` holds
     what the exception offered as ``failure_properties`` (a mapping of strings). ``members`` are the parts of an exception group, at
-    most 100 of ``member_count``.
+    most 100 of ``member_count``. ``notes`` are the texts that ``add_note`` gave it, at most 20.
     """
 
     type: str
@@ -59,6 +61,7 @@ class FailureDetails(Struct, frozen=True, omit_defaults=True):
     non_retriable: bool = False
     members: tuple[FailureDetails, ...] = ()
     member_count: int = 0
+    notes: tuple[str, ...] = ()
 
     def chain(self) -> Iterator[FailureDetails]:
         """This failure, then its causes, outermost first; members of groups follow their group."""
@@ -78,7 +81,26 @@ class FailureDetails(Struct, frozen=True, omit_defaults=True):
         return any(wanted in (link.type, *_builtin_bases(link.type)) for link in self.chain())
 
     def __str__(self) -> str:
-        return f"{self.type}: {self.message}" if self.message else self.type
+        """What a reader of one line needs: also the notes, and of a group the first members."""
+        text = f"{self.type}: {self.message}" if self.message else self.type
+        for note in self.notes:
+            text += f" ({note})"
+        if self.members:
+            shown = [str(leaf) for leaf in islice(self._leaves(), _MEMBERS_SHOWN)]
+            more = ["…"] if next(islice(self._leaves(), _MEMBERS_SHOWN, None), None) or len(self.members) < self.member_count else []
+            text += f" [{'; '.join(shown + more)}]"
+        return text
+
+    def _leaves(self) -> Iterator[FailureDetails]:
+        """The members, and in place of a group among them its own."""
+        for member in self.members:
+            if member.members:
+                yield from member._leaves()
+            else:
+                yield member
+
+
+_MEMBERS_SHOWN = 3
 
 
 def qualified_name(kind: type) -> str:
@@ -92,7 +114,15 @@ def _builtin_bases(name: str) -> tuple[str, ...]:
 
 
 class DurableError(Exception):
-    """The base of everything that durable-core raises."""
+    """The base of everything that durable-core raises. Can be copied and pickled, its attributes with it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python's own calls the class with ``args``, which hold the text only, not what ``__init__`` takes.
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(kind: type[DurableError], args: tuple[Any, ...]) -> DurableError:
+    return kind.__new__(kind, *args)
 
 
 class UsageError(DurableError):

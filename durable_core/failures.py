@@ -16,6 +16,7 @@ from durable_core.errors import FailureDetails, TaskFailedError, qualified_name
 
 _DEPTH_MAX = 10
 _MEMBERS_MAX = 100
+_NOTES_MAX = 20
 _FRAMES_MAX = 50
 _TEXT_CHARS_MAX = 16_384
 _CHARS_MAX = 262_144
@@ -65,6 +66,7 @@ class _Description:
             properties=_safely(lambda: self._properties(exception), {}),
             non_retriable=_safely(lambda: bool(getattr(exception, "non_retriable", False)), False),
             member_count=len(parts),
+            notes=_safely(lambda: tuple(self._text(str(note)) for note in exception.__notes__[:_NOTES_MAX]), ()),
         )
 
     def _inner(self, exception: BaseException, depth: int, above: frozenset[int]) -> FailureDetails | None:

@@ -16,7 +16,7 @@ from operator import attrgetter, itemgetter
 from msgspec import Struct, field
 
 from durable_core import events as ev
-from durable_core.replay.source import user_line
+from durable_core.replay.source import innermost_line, user_line
 
 Command = ev.CommandEvent
 Versions = tuple[str, int]
@@ -45,7 +45,7 @@ _RULES: dict[type[Command], _Rule] = {
     ev.EventSent: _Rule("entity", _CHILD, "event {0.name!r} to {0.instance_id!r} (call {0.id})"),
     ev.CommandCancelled: _Rule("cancel", attrgetter("kind", "id"), "cancelling {0.kind} {0.id}"),
     ev.ExecutionCompleted: _Rule("end", _CLASS, "a return"),
-    ev.ExecutionFailed: _Rule("end", _CLASS, "an exception"),
+    ev.ExecutionFailed: _Rule("end", _CLASS, "the exception {0.failure!s:.500}"),
     ev.ExecutionContinuedAsNew: _Rule("end", _CLASS, "continue_as_new"),
 }
 
@@ -97,8 +97,8 @@ def mismatch_message(
 ) -> str:
     """For somebody who has never heard of replay."""
     where = f"history event {position}" if position is not None else "this point of the history"
-    history_says = f"it asked for {_describe(recorded)}" if recorded is not None else "it asked for nothing more"
-    code_asks = f"asked for {_describe(asked)} at {user_line()}" if asked is not None else "did not"
+    history_says = f"it {_describe(recorded)}" if recorded is not None else "it asked for nothing more"
+    code_asks = _describe(asked) + _place(asked) if asked is not None else "did not"
     changed = "the code was changed while the instance was running (put the old code back, or let the old instances end first)"
     varying = "iteration over a set of strings, random, uuid4, the wall clock, an environment variable, a global"
     causes = f"{changed}; it decides by something that differs from run to run: {varying}"
@@ -111,4 +111,13 @@ def mismatch_message(
 
 
 def _describe(command: Command) -> str:
-    return _RULES[type(command)].wording.format(command)
+    """What was done, after "it" or "the code"."""
+    rule = _RULES[type(command)]
+    return f"{'ended with' if rule.queue == 'end' else 'asked for'} {rule.wording.format(command)}"
+
+
+def _place(asked: Command) -> str:
+    """Of an exception, where it was raised; of a return there is none to name."""
+    if isinstance(asked, ev.ExecutionFailed):
+        return innermost_line(asked.failure.stack)
+    return "" if _RULES[type(asked)].queue == "end" else f" at {user_line()}"

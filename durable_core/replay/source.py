@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType
@@ -24,6 +25,12 @@ def user_line() -> str:
             library = library or frame
         frame = frame.f_back
     return _describe(library.f_code, library.f_lineno) if library is not None else "the retry, timeout or cancellation of an earlier call"
+
+
+def innermost_line(stack: str) -> str:
+    """ " at file.py:12 in my_orchestrator": where the exception was raised whose formatted trace this is; nothing if it has none."""
+    frames = re.findall(r'^  File "(.+)", line (\d+), in (.+)$', stack, re.MULTILINE)
+    return " at {}:{} in {}".format(*frames[-1]) if frames else ""
 
 
 def await_line(coroutine: Any) -> str:

@@ -223,3 +223,57 @@ def test_every_description_can_be_stored(error: Exception) -> None:
     details = describe(error)
     assert decode_event(encode_event(TaskFailed(1, details)), 0).failure == details
     assert asdict(details)["type"] == type(error).__qualname__
+
+
+# ── in one line ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_group_names_its_first_members() -> None:
+    text = "ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception) [ValueError: the card was declined]"
+    group = ExceptionGroup("unhandled errors in a TaskGroup", [ValueError("the card was declined")])
+    assert str(describe(group)) == text
+    assert str(TaskFailedError("charge", 1, describe(group))) == f"charge (call 1) failed: {text}"
+
+
+def test_of_many_members_three_are_named_and_those_of_groups_within_stand_for_these() -> None:
+    inner = ExceptionGroup("inner", [KeyError("a"), KeyError("b")])
+    assert str(describe(ExceptionGroup("g", [inner, OSError("c")]))) == (
+        "ExceptionGroup: g (2 sub-exceptions) [KeyError: 'a'; KeyError: 'b'; OSError: c]"
+    )
+    many = str(describe(ExceptionGroup("g", [inner, OSError("c"), OSError("d")])))
+    assert many.endswith("[KeyError: 'a'; KeyError: 'b'; OSError: c; …]")
+    assert len(str(describe(ExceptionGroup("g", [ValueError(str(number)) for number in range(1_000)])))) < 200
+
+
+def test_members_of_groups_that_are_cut_off_are_told_of_as_missing() -> None:
+    error: Exception = ValueError("leaf")
+    for _ in range(12):
+        error = ExceptionGroup("g", [error])
+    assert str(describe(error)).endswith("[ExceptionGroup: g (1 sub-exception)]")
+
+
+def test_notes_are_kept_and_read() -> None:
+    error = ValueError("bad")
+    error.add_note("while charging order 17")
+    error.add_note("\udcff")
+    details = describe(error)
+    assert details.notes == ("while charging order 17", "\\udcff")
+    assert str(details) == "ValueError: bad (while charging order 17) (\\udcff)"
+    event = TaskFailed(1, details)
+    assert decode_event(encode_event(event), 0) == event
+
+
+def test_notes_are_bounded_and_may_be_anything() -> None:
+    error = ValueError("bad")
+    for number in range(1_000):
+        error.add_note(f"{number} " + "x" * 100_000)
+    notes = describe(error).notes
+    assert len(notes) == 20
+    assert sum(map(len, notes)) < 400_000
+    error.__notes__ = 5  # type: ignore[assignment]
+    assert describe(error).notes == ()
+
+
+def test_an_older_record_without_notes_can_be_read() -> None:
+    details = describe(ValueError("bad"))
+    assert b"notes" not in encode_event(TaskFailed(1, details))

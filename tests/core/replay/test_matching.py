@@ -121,7 +121,7 @@ async def an_earlier_end(ctx: OrchestrationContext) -> str:
 
 async def an_exception(ctx: OrchestrationContext) -> str:
     await ctx.call_activity(square, 1)
-    raise LookupError
+    raise LookupError("no such order")
 
 
 async def a_generation(ctx: OrchestrationContext) -> None:
@@ -138,22 +138,28 @@ MISMATCHES: list[tuple[Code, list[Any], int | None, str, str]] = [
     (another_order, [], 1, "activity 'square' (call 1)", "asked for activity 'echo' (call 1)"),
     (a_timer_instead, [completed(1, 1)], 3, "activity 'echo' (call 2)", "asked for timer 1"),
     (a_child_instead, [completed(1, 1)], 3, "activity 'echo' (call 2)", "asked for sub-orchestration 'child' as 'x1:0001' (child 1)"),
-    (an_earlier_end, [completed(1, 1)], 3, "activity 'echo' (call 2)", "asked for a return"),
-    (an_exception, [completed(1, 1)], 3, "activity 'echo' (call 2)", "asked for an exception"),
-    (a_generation, [completed(1, 1)], 3, "activity 'echo' (call 2)", "asked for continue_as_new"),
-    (an_exception, [completed(1, 1), completed(2, "a")], 3, "activity 'echo' (call 2)", "asked for an exception"),
+    (an_earlier_end, [completed(1, 1)], 3, "activity 'echo' (call 2)", "ended with a return"),
+    (an_exception, [completed(1, 1)], 3, "activity 'echo' (call 2)", "ended with the exception LookupError: no such order at "),
+    (a_generation, [completed(1, 1)], 3, "activity 'echo' (call 2)", "ended with continue_as_new"),
+    (
+        an_exception,
+        [completed(1, 1), completed(2, "a")],
+        3,
+        "activity 'echo' (call 2)",
+        "ended with the exception LookupError: no such order at ",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("code", "messages", "position", "says", "asks"), MISMATCHES, ids=lambda value: getattr(value, "__name__", None))
 def test_a_mismatch_says_what_and_where(code: Code, messages: list[Any], position: int | None, says: str, asks: str) -> None:
     text = str(problem_of(code, recorded(original, *messages)))
-    where = f"At history event {position} the history says it asked for {says}" if position is not None else f"the history says {says}"
+    where = f"At history event {position} the history says it asked for {says}, but" if position is not None else f"the history says {says}"
     assert where in text, text
     assert f"but now the code {asks}" in text, text
     for piece in ("orchestrator 'orders' of instance 'order-7'", "the code was changed", "set of strings", "wall clock", "nothing is lost"):
         assert piece in text, text
-    if asks.startswith("asked for ") and not asks.startswith(("asked for a return", "asked for an exception", "asked for continue")):
+    if asks.startswith("asked for ") or code is an_exception:
         lines, first = inspect.getsourcelines(code)
         numbers = [first + offset for offset in range(len(lines))]
         assert any(f"{__file__}:{number} in {code.__name__}" in text for number in numbers), text
@@ -313,7 +319,7 @@ def test_a_mismatch_at_the_end_is_one_too() -> None:
         await ctx.wait_for_external_event("more")
 
     text = str(problem_of(goes_on, history))
-    assert "history event 5 the history says it asked for a return, but now the code did not" in text
+    assert "history event 5 the history says it ended with a return, but now the code did not" in text
 
 
 # ── what does no harm ─────────────────────────────────────────────────────────────────────────────────────────────
