@@ -141,12 +141,15 @@ class CommandEvent(_Event, frozen=True):
 
 
 class TaskScheduled(CommandEvent, frozen=True):
+    """One attempt of a call. ``first`` is the id of the call's first attempt (0: this one is the first): it names the call."""
+
     id: int
     name: str
     input: str | None
     arity: int
     attempt: int = 1
     tags: dict[str, str] | None = None
+    first: int = 0
 
 
 class SubOrchestrationStarted(CommandEvent, frozen=True):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import Any, Concatenate, Generic, Literal, Protocol, Self, overload
+from uuid import uuid4
 
 from msgspec import Struct
 
@@ -22,21 +23,24 @@ Executor = Literal["thread", "process"]
 class ActivityContext(Struct):
     """Optional first parameter of an activity (annotate it with this class).
 
-    ``idempotency_key`` is the same for every delivery of this attempt, also after a crash: hand it to services that deduplicate. ``attempt``
-    counts deliveries of this task, from 1; ``cancelled`` turns True when nobody waits for the result any more (an async activity is
-    cancelled; a sync one should look).
+    ``idempotency_key`` belongs to the call: it is the same for all attempts of its ``RetryPolicy`` and all their deliveries, also after a
+    crash, and no other call has it. Hand it to services that deduplicate. A loop of your own that calls again makes a new call with a new
+    key, and so do a retried sub-orchestration and a new generation: where those must count as one, pass a key of yours as an argument.
+
+    ``attempt`` is the number of this attempt of the call (1, 2, 3 … with a ``RetryPolicy``), ``attempt_key`` its own key. ``delivery``
+    counts how often this attempt was given to a worker, from 1: more than once if a worker died or its result was lost.
+
+    ``cancelled`` turns True when nobody waits for the result any more (an async activity is cancelled; a sync one should look).
     """
 
     instance_id: str
-    task_id: str
     name: str
+    idempotency_key: str
+    attempt_key: str
     attempt: int
+    delivery: int
     logger: logging.LoggerAdapter[logging.Logger]
     cancelled: bool = False
-
-    @property
-    def idempotency_key(self) -> str:
-        return self.task_id
 
 
 class Activity(Definition, Generic[P, R]):
@@ -64,9 +68,14 @@ class Activity(Definition, Generic[P, R]):
             what = f"activity {self.name!r} was called directly inside an orchestrator; it would run again on every replay"
             raise ForbiddenInOrchestratorError(f"{what}. Write: await ctx.call_activity({self.name}, ...)")
         if self.takes_context and not any(isinstance(value, ActivityContext) for value in (*args, *kwargs.values())):
-            logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{self.name}"))
-            return self.fn(ActivityContext("called directly", "called directly", self.name, 1, logger), *args, **kwargs)
+            return self.fn(self._stand_in(), *args, **kwargs)
         return self.fn(*args, **kwargs)
+
+    def _stand_in(self) -> ActivityContext:
+        """Of a direct call, which is a call of its own: no other has its key."""
+        logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{self.name}"))
+        key = f"called directly {uuid4().hex}"
+        return ActivityContext("called directly", self.name, key, key, 1, 1, logger)
 
     def with_options(
         self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None

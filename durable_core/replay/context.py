@@ -198,9 +198,13 @@ class OrchestrationContext:
         decode = callee.decode_result if return_type is None else execution.registry.decoder(return_type)
         tags = tags or defaults.tags
         note = "" if callee.known else callee.name
+        first = 0
 
         def schedule(attempt: int, waiter: Waiter) -> int:
-            command = ev.TaskScheduled(execution.next_number("task"), callee.name, text, arity, attempt, tags)
+            nonlocal first
+            number = execution.next_number("task")
+            command = ev.TaskScheduled(number, callee.name, text, arity, attempt, tags, first)
+            first = first or number
             return execution.call("task", command, waiter, note)
 
         return self._call("task", callee.name, decode, schedule, retry or defaults.retry, timeout or defaults.timeout)

@@ -29,7 +29,7 @@ def test_the_context_is_a_stand_in() -> None:
 
 
 def test_a_context_that_is_given_is_taken() -> None:
-    given = ActivityContext("mine", "task", "with_context", 1, logging.LoggerAdapter(logging.getLogger("test")))
+    given = ActivityContext("mine", "with_context", "call", "task", 1, 1, logging.LoggerAdapter(logging.getLogger("test")))
     call: Any = with_context  # the signature that type checkers see has no context
     assert call(given, 1) == ("mine", 1, "")
     assert call(ctx=given, number=1) == ("mine", 1, "")

@@ -36,8 +36,15 @@ class Journal:
 
     def effect(self, ctx: ActivityContext, label: str) -> None:
         """One write, hence one line whoever else is writing."""
-        durable = None if self._store is None else self._store.holds_task(ctx.task_id)
-        line = {"instance": ctx.instance_id, "task": ctx.task_id, "label": label, "pid": os.getpid(), "at": time.time(), "durable": durable}
+        durable = None if self._store is None else self._store.holds_task(ctx.attempt_key)
+        line = {
+            "instance": ctx.instance_id,
+            "task": ctx.attempt_key,
+            "label": label,
+            "pid": os.getpid(),
+            "at": time.time(),
+            "durable": durable,
+        }
         os.write(self._log, json.dumps(line).encode() + b"\n")
         self.report("effect")
 

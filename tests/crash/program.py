@@ -127,12 +127,11 @@ async def add_pair(ctx: ActivityContext, label: str, a: int, b: int) -> int:
 
 @activity
 async def flaky(ctx: ActivityContext, label: str) -> int:
-    """Each attempt is a task of its own, and this is the only activity of its orchestration: their numbers count the attempts."""
-    attempt = int(ctx.task_id.rpartition("#")[2])
-    journal.effect(ctx, f"{label}, attempt {attempt}")
-    if attempt <= FAILURES:
-        raise ConnectionError(f"attempt {attempt}")
-    return attempt
+    """Each attempt is a task of its own."""
+    journal.effect(ctx, f"{label}, attempt {ctx.attempt}")
+    if ctx.attempt <= FAILURES:
+        raise ConnectionError(f"attempt {ctx.attempt}")
+    return ctx.attempt
 
 
 @orchestrator

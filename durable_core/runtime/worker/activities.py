@@ -20,6 +20,7 @@ from durable_core.codec import decode_event
 from durable_core.definitions.activity import Activity, ActivityContext
 from durable_core.events import TaskCompleted, TaskFailed
 from durable_core.failures import describe
+from durable_core.ids import task_key
 from durable_core.runtime.session import Session
 from durable_core.runtime.worker.live import LiveInstance, TaskLease
 
@@ -169,6 +170,8 @@ def _kind(activity: Activity[..., Any]) -> str:
 
 
 def _context(lease: TaskLease) -> ActivityContext:
-    name, extra = lease.bound.name, {"instance_id": lease.task.instance, "activity": lease.bound.name, "attempt": lease.task.attempt}
+    task, scheduled, name = lease.task, lease.scheduled, lease.bound.name
+    call_key = task_key(task.execution, scheduled.first or scheduled.id)
+    extra = {"instance_id": task.instance, "activity": name, "attempt": scheduled.attempt, "delivery": task.attempt}
     logger = logging.LoggerAdapter(logging.getLogger(f"durable_core.activity.{name}"), extra)
-    return ActivityContext(lease.task.instance, lease.task.id, name, lease.task.attempt, logger)
+    return ActivityContext(task.instance, name, call_key, task.id, scheduled.attempt, task.attempt, logger)

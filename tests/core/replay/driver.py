@@ -266,7 +266,7 @@ class World:
         bound = self.program.registry.activities[event.name]
         args = bound.decode(event.input, event.arity)
         if bound.definition.takes_context:
-            args = (ActivityContext("", "", event.name, event.attempt, None), *args)  # type: ignore[arg-type]
+            args = (ActivityContext("", event.name, "", "", event.attempt, 1, None), *args)  # type: ignore[arg-type]
         result = bound.fn(*args)
         return bound.encode_result(_finished(result) if bound.definition.is_async else result)
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from durable_core.errors import FailureDetails, TaskFailedError, TaskTimeoutError
 from durable_core.events import CommandCancelled, SubOrchestrationFailed, SubOrchestrationStarted, TaskScheduled, TimerCreated
@@ -156,7 +157,7 @@ def test_a_handler_that_answers_something_else_is_an_error(answer: Any) -> None:
 # ── in an orchestrator ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def retrying(policy: RetryPolicy, timeout: timedelta | None = None) -> Driven:
+def retrying(policy: RetryPolicy, timeout: timedelta | None = None, *, start: bool = True) -> Driven:
     async def retried(ctx: OrchestrationContext) -> str:
         try:
             return await ctx.call_activity(flaky, 9, "x", retry=policy, timeout=timeout)
@@ -167,7 +168,7 @@ def retrying(policy: RetryPolicy, timeout: timedelta | None = None) -> Driven:
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 
-    return Driven(retried, known=KNOWN)
+    return Driven(retried, known=KNOWN, start=start)
 
 
 def test_every_attempt_waits_its_time_and_the_last_failure_is_the_calls() -> None:
@@ -176,7 +177,7 @@ def test_every_attempt_waits_its_time_and_the_last_failure_is_the_calls() -> Non
         driven.apply(failed(1, message="one", at_s=10))
         assert driven.asked == [TimerCreated(1, START_US + 11 * SECOND)]
         driven.apply(fired(1, 11, at_s=12))
-        assert driven.asked == [TaskScheduled(2, "flaky", '[9,"x"]', 2, 2)]
+        assert driven.asked == [TaskScheduled(2, "flaky", '[9,"x"]', 2, 2, first=1)]
         driven.apply(failed(2, message="two", at_s=20))
         assert driven.asked == [TimerCreated(2, START_US + 23 * SECOND)]
         driven.apply(fired(2, 23), failed(3, message="three", at_s=30))
@@ -186,7 +187,17 @@ def test_every_attempt_waits_its_time_and_the_last_failure_is_the_calls() -> Non
 def test_a_delay_of_zero_takes_no_timer() -> None:
     with retrying(RetryPolicy(first_retry_interval=seconds(0))) as driven:
         driven.apply(failed(1))
-        assert driven.asked == [TaskScheduled(2, "flaky", '[9,"x"]', 2, 2)]
+        assert driven.asked == [TaskScheduled(2, "flaky", '[9,"x"]', 2, 2, first=1)]
+
+
+def test_attempts_that_were_recorded_without_the_first_one_replay_and_the_next_names_it() -> None:
+    with retrying(RetryPolicy(first_retry_interval=seconds(0))) as driven:
+        driven.apply(failed(1))
+        old = [replace(event, first=0) if isinstance(event, TaskScheduled) else event for event in driven.history]
+    with retrying(RetryPolicy(first_retry_interval=seconds(0)), start=False) as again:
+        list(again.execution.replay(old))
+        again.apply(failed(2))
+        assert again.asked == [TaskScheduled(3, "flaky", '[9,"x"]', 2, 3, first=1)]
 
 
 def test_elapsed_time_is_recorded_time_since_the_first_attempt() -> None:

@@ -1109,7 +1109,7 @@ def test_trap_10_each_attempt_has_an_id_of_its_own_and_a_late_result_is_nobodys(
         assert driven.asked == [TimerCreated(1, START_US + SECOND)]
         driven.apply(completed(1, "late, while the timer runs"))
         driven.apply(fired(1, 1))
-        assert driven.asked == [TaskScheduled(2, "flaky", '[1,"x"]', 2, 2)]
+        assert driven.asked == [TaskScheduled(2, "flaky", '[1,"x"]', 2, 2, first=1)]
         driven.apply(completed(1, "late, while the second attempt runs"), failed(1))
         driven.apply(completed(2, "the second"))
         assert driven.result == "the second"
@@ -1126,7 +1126,7 @@ def test_trap_10_the_next_attempt_follows_its_failure_whatever_else_goes_on() ->
 
     with Driven(busy, known=KNOWN) as driven:
         driven.apply(failed(1, "ConnectionError"))
-        assert driven.turn.events[1] == TaskScheduled(3, "flaky", '[1,"x"]', 2, 2)
+        assert driven.turn.events[1] == TaskScheduled(3, "flaky", '[1,"x"]', 2, 2, first=1)
 
 
 def test_trap_10_a_cancelled_retry_is_cancelled_in_whatever_state_it_is() -> None:
