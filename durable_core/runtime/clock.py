@@ -42,6 +42,10 @@ class Clock:
         """Around a client's wait for an instance: TimeoutError when these seconds are over."""
         return asyncio.timeout(seconds)
 
+    def limit(self, seconds: float | None) -> asyncio.Timeout:
+        """Around a call of the store: TimeoutError when these seconds are over."""
+        return asyncio.timeout(seconds)
+
     def wall_us(self) -> int:
         """Microseconds since 1970."""
         return time.time_ns() // 1000

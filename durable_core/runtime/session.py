@@ -12,6 +12,8 @@ from durable_core.definitions.registry import Registry
 from durable_core.runtime.clock import Clock
 from durable_core.runtime.committer import Committer
 from durable_core.runtime.options import WorkerOptions
+from durable_core.runtime.outage import Outage
+from durable_core.runtime.patience import CLIENT_PATIENCE_S
 from durable_core.runtime.reads import Reader
 from durable_core.runtime.threads import DaemonThreads
 from durable_core.runtime.waiters import Waiters
@@ -33,11 +35,13 @@ class LocalWorker(Protocol):
 
 class Session:
     """``worker`` None: this process only submits and asks. ``draining``: nothing new is begun any more. ``new_threads`` makes what runs
-    synchronous code."""
+    synchronous code. ``patience_s`` is how long a client's call waits for the store."""
 
     new_threads: Callable[[int, str], DaemonThreads] = DaemonThreads
 
-    def __init__(self, backend: Backend, registry: Registry, options: WorkerOptions, clock: Clock) -> None:
+    def __init__(
+        self, backend: Backend, registry: Registry, options: WorkerOptions, clock: Clock, patience_s: float = CLIENT_PATIENCE_S
+    ) -> None:
         self.backend = backend
         self.registry = registry
         self.options = options
@@ -45,8 +49,9 @@ class Session:
         self.worker: LocalWorker | None = None
         self.draining = False
         self.clock = clock
-        self.committer = Committer(backend, clock)
-        self.reader = Reader(backend)
+        self.outage = Outage(clock)
+        self.committer = Committer(backend, clock, self.outage, patience_s)
+        self.reader = Reader(backend, clock, self.outage, patience_s)
         self.waiters = Waiters()
         self._tasks = [asyncio.create_task(watch(), name="durable-core wake-ups") for watch in (self._listen, self._poll)]
 
@@ -79,6 +84,7 @@ class Session:
                     self.worker.hurry()
 
     async def _close(self) -> None:
+        self.draining = self.committer.draining = True
         try:
             if self.worker is not None:
                 await self.worker.stop()

@@ -12,7 +12,7 @@ from durable_core import events as ev
 from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePolicy
 from durable_core.codec import decode_events
 from durable_core.definitions.orchestrator import Orchestrator
-from durable_core.errors import InstanceAlreadyExistsError, OrchestrationFailedError
+from durable_core.errors import InstanceAlreadyExistsError, OrchestrationFailedError, StoreUnavailableError
 from durable_core.moments import to_us
 from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.client.entities import EntityClient
@@ -170,16 +170,21 @@ class DurableClient(LifecycleClient, EntityClient):
         """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
         at all: the ``RecordUpdate`` of its last commit says status, output and failure.
 
-        A problem is warned of, and waited through: a person may put it right.
+        A problem is warned of, and waited through: a person may put it right. So is an outage of the store.
         """
         waiters, problem = self._opened().waiters, None
         look = not (told and waiters.watched_here(instance_id))
+        away: StoreUnavailableError | None = None
         try:
             async with self._opened().clock.client_waits(timeout.total_seconds() if timeout is not None else None):
                 while True:
                     with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
                         if look:
-                            record = await self._read(instance_id)
+                            try:
+                                record, away = await self._read(instance_id), None
+                            except StoreUnavailableError as error:
+                                away = error
+                                continue  # the store's going and coming is logged elsewhere
                             if record is None:
                                 raise not_found(instance_id)
                             if record.status in wanted:
@@ -192,10 +197,14 @@ class DurableClient(LifecycleClient, EntityClient):
                             return update
                         look = True
         except TimeoutError:
-            raise TimeoutError(_in_vain(instance_id, wanted, timeout, problem)) from None
+            raise TimeoutError(_in_vain(instance_id, wanted, timeout, problem, away)) from away
 
 
-def _in_vain(instance_id: str, wanted: frozenset[InstanceStatus], timeout: timedelta | None, problem: str | None) -> str:
+def _in_vain(
+    instance_id: str, wanted: frozenset[InstanceStatus], timeout: timedelta | None, problem: str | None, away: StoreUnavailableError | None
+) -> str:
     seconds = timeout.total_seconds() if timeout is not None else 0
     text = f"instance {instance_id!r} did not {'end' if wanted is ENDED else 'start'} within {seconds:g} s"
+    if away is not None:
+        return f"{text}, as far as is known: {away}"
     return text if problem is None else f"{text}; it does not get on: {problem}"

@@ -52,7 +52,6 @@ class Worker:
 
     async def stop(self) -> None:
         """Take nothing new, let running activities end within ``drain_s``, save their results, give every lease back."""
-        self._session.draining = self._session.committer.draining = True
         self._claiming.cancel()
         await asyncio.wait([self._claiming])
         await self.turns.activities.drain(self._session.options.drain_s)
@@ -123,11 +122,14 @@ class Worker:
         claim_id, pause_s = fresh_id(), 0.05
         while True:
             try:
-                return await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
+                claim = await self._session.backend.claim(self.id, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
             except StoreError as error:  # the outcome is unknown: the same claim id asks for the same items again
-                _logger.warning("claiming failed: %s; trying again", error)
+                self._session.outage.failed("claims", error)
                 await self._session.clock.sleep(pause_s)
                 pause_s = min(pause_s * 2, 2.0)
+            else:
+                self._session.outage.worked("claims")
+                return claim
 
     def _take(self, claim: Claim) -> None:
         self._session.clock.learn(claim.now_us)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ START_US = 1_800_000_000_000_000
 _JUMP_S = 20.0
 _PAUSE_S = 40.0
 _DOWN_S = 4.0
+_PATIENCE_S = 1_000.0
+"""Of clients, more than a pause: the loads know nothing of calls whose outcome is unknown."""
 
 
 class SkewedClock(Clock):
@@ -101,7 +104,7 @@ class Host:
     async def _live(self) -> None:
         """What ``DurableEngine.open`` does. Without ``finally``: who is killed does nothing more."""
         await self._store.open()
-        session = Session(self._store, self._world.registry, self._options(), self._clock)
+        session = Session(self._store, self._world.registry, self._options(), self._clock, patience_s=_PATIENCE_S)
         session.new_threads = InlineThreads
         try:
             if self._works:
@@ -115,7 +118,8 @@ class Host:
                 self.up.set_result(session)
             await self._stopping.wait()
             self.session = None
-        await session.close()
+        with suppress(StoreError):  # what it could not give back runs out by itself
+            await session.close()
         await self._store.close()
         self._ended.set()
 
