@@ -25,11 +25,13 @@ class Waiting(Struct, frozen=True):
 
 
 class EntitySnapshot(Struct, omit_defaults=True):
-    """``state`` is attribute name → text; None: the entity has no state (never used, or deleted). ``holder``: who has it locked."""
+    """``state`` is attribute name → text; None: the entity has no state (never used, or deleted). ``deleted``: attributes that a new object
+    has and this one has not. ``holder``: who has it locked."""
 
     state: dict[str, str] | None = None
     holder: Parent | None = None
     waiting: list[Waiting] = []
+    deleted: list[str] = []
 
     @property
     def is_empty(self) -> bool:

@@ -1,4 +1,4 @@
-"""Entities: keyed, single-writer objects. A class whose public methods are operations and whose typed attributes are the state."""
+"""Entities: keyed, single-writer objects. A class whose public methods are operations and whose attributes are the state."""
 
 from __future__ import annotations
 
@@ -129,7 +129,8 @@ def entity(*, name: str | None = ...) -> Callable[[type[E]], type[E]]: ...
 def entity(cls: Any = None, /, *, name: str | None = None) -> Any:
     """Define an entity class in a library; an engine learns of it by ``engine.register``. On the engine itself use ``@engine.entity``.
 
-    The class must be constructible without arguments (its initial state).
+    The class must be constructible without arguments (its initial state). All attributes of its object are state: annotate in the body of the
+    class those that are not plain JSON.
     """
 
     def mark(cls: type[E]) -> type[E]:

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable
 from functools import cached_property
 from types import ModuleType
-from typing import Any, ClassVar, Generic, TypeVar, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar
 
 from durable_core.converter import DataConverter, compiled
 from durable_core.definitions.activity import Activity
 from durable_core.definitions.definition import Definition
 from durable_core.definitions.entity import EntityDefinition, Operation, definition_of
+from durable_core.definitions.entity_state import EntityStateForm
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import NotRegisteredError, PayloadError, PayloadTooLargeError, RegistrationError
 from durable_core.parameters import Parameters, encode_untyped
@@ -67,13 +68,13 @@ def unknown() -> None:
 
 
 class BoundEntity:
-    """Operations by name, and the state to and from text."""
+    """Operations by name, and what the state consists of."""
 
     def __init__(self, definition: EntityDefinition, converter: DataConverter) -> None:
         self.definition = definition
         self.name = definition.name
         self.fn = definition.cls
-        self._converter = converter
+        self.state = EntityStateForm(definition.cls, definition.name, converter)
         self._operations = {name: Callee(operation, converter) for name, operation in definition.operations.items()}
 
     def operation(self, operation: Any) -> Callee[Operation]:
@@ -88,24 +89,6 @@ class BoundEntity:
     def is_async(self, operation: str) -> bool:
         bound = self._operations.get(operation)
         return bound is not None and bound.definition.is_async
-
-    @cached_property
-    def _fields(self) -> dict[str, Any]:
-        hints = get_type_hints(self.definition.cls, include_extras=True)
-        names = [name for name, hint in hints.items() if not name.startswith("_") and get_origin(hint) is not ClassVar]
-        return {name: compiled(self._converter, hints[name], f"attribute {name!r} of entity {self.name!r}") for name in names}
-
-    def encode_state(self, entity: Any) -> dict[str, str]:
-        """Attribute name → text."""
-        return {name: field.encode(getattr(entity, name)) for name, field in self._fields.items() if hasattr(entity, name)}
-
-    def load_state(self, state: dict[str, str] | None) -> Any:
-        """A fresh object with this state. Attributes that the class no longer has are ignored; new ones keep their defaults."""
-        entity = self.definition.cls()
-        for name, text in (state or {}).items():
-            if name in self._fields:
-                setattr(entity, name, self._fields[name].decode(text))
-        return entity
 
 
 class Registry:
@@ -144,6 +127,8 @@ class Registry:
         if taken is None:
             if isinstance(bound, Callee):
                 _ = bound.parameters  # refuses signatures that cannot travel, now rather than at the first call
+            else:
+                bound.state.check()
             table[bound.name] = bound
         elif taken.fn is not bound.fn:
             taken_by = f"the name {bound.name!r} is taken by {taken.fn.__module__}.{taken.fn.__qualname__}"

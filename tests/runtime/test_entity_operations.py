@@ -98,7 +98,7 @@ def test_state_is_saved_after_success_and_rolled_back_after_a_failure(url, run, 
     with caplog.at_level(logging.ERROR, "durable_core.engine"):
         result, ledger = run(main)
     assert result == [1, "not like this", ["one"]]
-    assert (ledger.lines, ledger.closed, ledger._scratch) == (["one"], False, 0)
+    assert (ledger.lines, ledger.closed, ledger._scratch) == (["one"], False, 1)
     assert "signal fail_after_writing of entity @ledger@k failed" in caplog.text
 
 

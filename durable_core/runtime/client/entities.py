@@ -11,7 +11,7 @@ from attrs import field, frozen
 from durable_core.backend import InstanceFilter, InstanceRecord, OutcomeStatus, Purge
 from durable_core.definitions.entity import EntityId
 from durable_core.definitions.registry import Registry
-from durable_core.mailbox import decode_snapshot
+from durable_core.mailbox import EntitySnapshot, decode_snapshot
 from durable_core.moments import due_time_us, to_datetime
 from durable_core.runtime.client.sender import Sender, range_us
 from durable_core.runtime.requests import operation_request
@@ -29,12 +29,13 @@ class EntityState:
     has_state: bool
     locked_by: str | None
     backlog: int
-    _state: dict[str, str] | None = field(repr=False)
+    _snapshot: EntitySnapshot = field(repr=False)
     _registry: Registry = field(repr=False, eq=False)
 
     def state_as(self, cls: type[E]) -> E | None:
         """A copy of the entity; None if it has no state."""
-        return self._registry.entity(cls).load_state(self._state) if self._state is not None else None
+        state, form = self._snapshot.state, self._registry.entity(cls).state
+        return form.load(state, self._snapshot.deleted).object if state is not None else None
 
 
 class EntityClient(Sender):
@@ -91,6 +92,6 @@ class EntityClient(Sender):
             snapshot.state is not None,
             snapshot.holder.instance_id if snapshot.holder is not None else None,
             len(snapshot.waiting),
-            snapshot.state,
+            snapshot,
             self._registry,
         )

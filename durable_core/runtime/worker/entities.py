@@ -18,6 +18,7 @@ from durable_core import events as ev
 from durable_core.backend import ClaimedTurn, CreateInstance, Message
 from durable_core.codec import decode_event, encode_event
 from durable_core.definitions.entity import EntityContext, EntityId
+from durable_core.definitions.entity_state import LoadedEntity
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import FailureDetails
 from durable_core.failures import describe
@@ -37,12 +38,12 @@ Result = str | FailureDetails | None
 
 
 class LiveEntity(LiveInstance, eq=False, kw_only=True):
-    """``snapshot`` is what is stored; ``object`` the entity with its state, None until it is needed (and after a rollback). ``sent`` is what
+    """``snapshot`` is what is stored; ``loaded`` the object with this state, None until it is needed (and after a rollback). ``sent`` is what
     the operations of the turn under way have sent, ``now_us`` when it began."""
 
     bound: BoundEntity
     snapshot: EntitySnapshot
-    object: Any = None
+    loaded: LoadedEntity | None = None
     sent: list[Message | CreateInstance] = field(default_factory=list)
     now_us: int = 0
 
@@ -97,23 +98,22 @@ class EntityRunner(Runner[LiveEntity]):
             return None
         registry = self.session.registry
         try:
-            if live.object is None:
-                live.object = live.bound.load_state(live.snapshot.state)
+            loaded = live.loaded = live.loaded or live.bound.state.load(live.snapshot.state, live.snapshot.deleted)
             bound, outbox = live.bound.operation(request.operation), EntityOutbox(live, self.session)
             args = bound.decode(request.input, request.arity)
             context = EntityContext(EntityId.parse(live.instance), _caller(request), to_datetime(live.now_us), outbox)
-            result = bound.fn(live.object, *((context,) if bound.definition.takes_context else ()), *args)
+            result = bound.fn(loaded.object, *((context,) if bound.definition.takes_context else ()), *args)
             text = bound.encode_result(await result if bound.definition.is_async else result)
             registry.check_size(text, f"the result of {bound.definition.what}")
-            state = None if context.state_deleted else live.bound.encode_state(live.object)
+            state, deleted = (None, list[str]()) if context.state_deleted else live.bound.state.save(loaded, live.snapshot.state)
             registry.check_size("".join((state or {}).values()), f"the state of entity {live.instance!r}")
         except Exception as error:
-            live.object = None
+            live.loaded = None
             return describe(error)
-        live.snapshot.state = state
+        live.snapshot.state, live.snapshot.deleted = state, deleted
         live.sent += outbox.sent
         if context.state_deleted:
-            live.object = None
+            live.loaded = None
         return text
 
 
