@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from durable_core.backend import Backend, Command, Outcome, OutcomeStatus, Purge
+from durable_core.backend import Backend, ClaimedTurn, Command, Outcome, OutcomeStatus, Purge
 from durable_core.errors import DurableError, EngineStateError, StoreError, StoreUnavailableError
 from durable_core.runtime.clock import Clock
 from durable_core.runtime.outage import Outage
@@ -30,10 +30,14 @@ class Committer:
     the store's error, a transient one when the client's patience is over: they may take effect all the same.
 
     ``draining``: the worker's are given up, too, and what they say is done again one day.
-    ``repeated``, while answers are given: they are those to a later submission, an earlier one may have taken effect."""
+    ``repeated``, while answers are given: they are those to a later submission, an earlier one may have taken effect.
+    ``created`` gets the turn of an instance that was claimed as it was created: the caller may have gone, and nobody else will run it."""
 
-    def __init__(self, backend: Backend, clock: Clock, outage: Outage, patience_s: float) -> None:
+    def __init__(
+        self, backend: Backend, clock: Clock, outage: Outage, patience_s: float, created: Callable[[Command, ClaimedTurn], None]
+    ) -> None:
         self._backend = backend
+        self._created = created
         self._clock = clock
         self._patience_s = patience_s
         self._outage = outage
@@ -108,7 +112,8 @@ class Committer:
         self._closed = True
         self._task.cancel()
         await asyncio.wait([self._task], timeout=_CANCELLED_WITHIN_S)
-        _fail_clients(self._waiting(self._queue.qsize()), EngineStateError("the engine was closed before this was written"))
+        unheard = [*self._batch, *self._waiting(self._queue.qsize())]
+        _fail_clients(unheard, EngineStateError("the engine was closed before it heard that this was written"))
 
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -178,6 +183,8 @@ class Committer:
             if self.repeated and isinstance(command, Purge) and outcome.status is OutcomeStatus.GONE:
                 outcome = Outcome(OutcomeStatus.ALREADY_APPLIED)  # by the submission whose reply was lost
             try:
+                if outcome.turn is not None:
+                    self._created(command, outcome.turn)
                 _give(answer, outcome)
             except Exception:
                 _logger.exception("internal error while handling the outcome of %s", type(command).__name__)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
-from durable_core.backend import Backend, ClaimedTurn
+from durable_core.backend import Backend, ClaimedTurn, Command, CreateInstance
 from durable_core.definitions.registry import Registry
 from durable_core.runtime.clock import Clock
 from durable_core.runtime.committer import Committer
@@ -20,13 +20,14 @@ from durable_core.runtime.waiters import Waiters
 
 
 class LocalWorker(Protocol):
-    """The worker of this process, as others see it. ``wake``: there may be something to claim; ``freed``: there is room again; ``hurry``:
-    do not wait for running activities any longer."""
+    """The worker of this process, as others see it. ``take``: a turn that a client of this process had claimed for the incarnation
+    ``holder``; ``wake``: there may be something to claim; ``freed``: there is room again; ``hurry``: do not wait for running activities any
+    longer."""
 
     id: str
 
     def can_take(self, orchestrator: str, /) -> bool: ...
-    def accept(self, turn: ClaimedTurn, /) -> None: ...
+    def take(self, turn: ClaimedTurn, holder: str | None, /) -> None: ...
     def wake(self) -> None: ...
     def freed(self) -> None: ...
     def hurry(self) -> None: ...
@@ -50,7 +51,7 @@ class Session:
         self.draining = False
         self.clock = clock
         self.outage = Outage(clock)
-        self.committer = Committer(backend, clock, self.outage, patience_s)
+        self.committer = Committer(backend, clock, self.outage, patience_s, self._created)
         self.reader = Reader(backend, clock, self.outage, patience_s)
         self.waiters = Waiters()
         self._tasks = [asyncio.create_task(watch(), name="durable-core wake-ups") for watch in (self._listen, self._poll)]
@@ -70,6 +71,10 @@ class Session:
         """There may be something to claim."""
         if self.worker is not None:
             self.worker.wake()
+
+    def _created(self, command: Command, turn: ClaimedTurn) -> None:
+        if self.worker is not None and isinstance(command, CreateInstance):
+            self.worker.take(turn, command.worker)
 
     async def close(self) -> None:
         """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""

@@ -109,8 +109,6 @@ class DurableClient(LifecycleClient, EntityClient):
         if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
             text = f"there is already an instance {create.instance!r}; choose another id, leave it out, or pass reuse_policy=..."
             raise InstanceAlreadyExistsError(create.instance, text)
-        if worker is not None and outcome.turn is not None:
-            worker.accept(outcome.turn)
         return OrchestrationHandle(self, create.instance, decode)
 
     def _delay_us(self, start_at: datetime | None) -> int:

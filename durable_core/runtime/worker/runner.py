@@ -38,6 +38,7 @@ class Runner(ABC, Generic[L]):
         self._cached_bytes = 0
         self._failures: dict[str, int] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     # ── what the kinds differ in ──────────────────────────────────────────────────────────────────────────────
 
@@ -79,6 +80,9 @@ class Runner(ABC, Generic[L]):
 
     def accept(self, claimed: ClaimedTurn) -> None:
         """Take a claimed instance in hand."""
+        if self._closed:
+            self.give_back(claimed)
+            return
         live = self.find(claimed.instance, claimed.execution)
         # Under the same epoch we are still the holder, whatever is in flight. Otherwise somebody else had it meanwhile: fine if nothing has
         # changed.
@@ -96,6 +100,10 @@ class Runner(ABC, Generic[L]):
             self._park(live, claimed.attempt - 1)
         else:
             self.adopt(live, claimed.messages)
+
+    def give_back(self, claimed: ClaimedTurn) -> None:
+        """To others: nothing has been tried."""
+        self._submit_and_wake(Release(claimed.instance, claimed.execution, claimed.epoch, uncount=True))
 
     def adopt(self, live: L, messages: tuple[Message, ...]) -> None:
         """It is in hand from now on."""
@@ -251,6 +259,7 @@ class Runner(ABC, Generic[L]):
 
     async def close(self) -> None:
         """Results that wait for a turn are saved. What is cut off counts no attempt: an end in order is nobody's crash."""
+        self._closed = True
         for task in list(self._background):
             task.cancel()
         if self._background:

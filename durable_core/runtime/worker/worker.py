@@ -97,6 +97,13 @@ class Worker:
         else:
             self.turns.accept(turn)
 
+    def take(self, turn: ClaimedTurn, holder: str | None) -> None:
+        """As soon as it is known, and whoever still waits for the start: as long as this worker lives, nobody else runs the instance."""
+        if self._session.draining or holder != self.id:
+            self.turns.give_back(turn)
+        else:
+            self.turns.accept(turn)
+
     async def _claim_for_ever(self) -> None:
         while True:
             self._wake.clear()

@@ -41,6 +41,7 @@ class Faults:
     clock_jump: float = 0.2
     restart: float = 0.1
     suspend: float = 0.5
+    deserted_start: float = 0.3
     small_caches: float = 0.5
     skewed_clocks: float = 0.5
     deaf: float = 0.1

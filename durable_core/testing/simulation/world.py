@@ -30,6 +30,7 @@ from durable_core.testing.histories import replay
 from durable_core.testing.memory import forget_store
 from durable_core.testing.simulation.faults import Fault, Faults, Plan
 from durable_core.testing.simulation.hosts import START_US, Host
+from durable_core.testing.simulation.impatient import ImpatientClient
 from durable_core.testing.simulation.loop import PROCESS, NothingIsDueError, SimulatedLoop, new_loop
 from durable_core.testing.simulation.oracle import Oracle
 from durable_core.testing.simulation.store import Hub
@@ -153,7 +154,8 @@ class World:
         self._host_everybody()
         client_host = self._hosts[0]
         session = await client_host.up
-        client = DurableClient(lambda: session)
+        client = ImpatientClient(lambda: session)
+        client.plan = self.plan
         client._name = "the client"
         numbers = range(len(self.scenario.loads)) if self.only_loads is None else self.only_loads
         loads = [client_host.run(self._load(number, client), f"load {number}") for number in numbers]
