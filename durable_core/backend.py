@@ -218,6 +218,19 @@ class CompleteTask(Struct, frozen=True, gc=False):
     message: Message
 
 
+class ReleaseTask(Struct, frozen=True, gc=False):
+    """Give a leased task back: it is free at once. ``delivery`` is the ``ClaimedTask.attempt`` of the lease; ``uncount`` takes it back.
+
+    ``GONE`` if there is no such task, or it was cancelled (its row is then deleted). ``ALREADY_APPLIED`` if it is free. ``FENCED`` if it is
+    leased to another worker, or under another delivery.
+    """
+
+    task: str
+    worker: str
+    delivery: int
+    uncount: bool = False
+
+
 class Release(Struct, frozen=True, gc=False):
     """Give a claimed or held instance back without a commit. ``FENCED`` if (``execution``, ``epoch``) is not current, ``GONE`` if there
     is no instance, ``ALREADY_APPLIED`` if it is free.
@@ -258,7 +271,7 @@ class AbandonWorker(Struct, frozen=True, gc=False):
     worker: str
 
 
-Command = CreateInstance | SendMessage | CommitTurn | CompleteTask | Release | Purge | AbandonWorker
+Command = CreateInstance | SendMessage | CommitTurn | CompleteTask | ReleaseTask | Release | Purge | AbandonWorker
 
 
 class OutcomeStatus(enum.Enum):

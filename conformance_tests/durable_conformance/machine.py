@@ -41,6 +41,7 @@ from durable_core.backend import (
     OutcomeStatus,
     Purge,
     Release,
+    ReleaseTask,
     Selectors,
     SendMessage,
 )
@@ -334,7 +335,7 @@ def _about(command: Command, expected: Outcome) -> Property:
     if expected.status is OutcomeStatus.ALREADY_APPLIED:
         return Property.RETRY
     match command:
-        case CommitTurn() | Release():
+        case CommitTurn() | Release() | ReleaseTask():
             return Property.CONSERVATION if expected.messages else Property.FENCE
         case SendMessage():
             return Property.RETRY if expected.status is OutcomeStatus.OK else Property.CONSERVATION

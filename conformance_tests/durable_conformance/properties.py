@@ -31,7 +31,10 @@ class Property(enum.Enum):
     ORDER = (10, "order is kept per (sender, target)")
     GENERATIONS = (11, "nothing is lost across continue-as-new")
     PURGE = (12, "nothing survives a purge, and nothing resurrects")
-    ATTEMPTS = (13, "the attempt number is the number of counted claims since the last accepted commit")
+    ATTEMPTS = (
+        13,
+        "the attempt number is the number of counted claims since the last accepted commit; that of a task, of its counted leases",
+    )
     QUERY = (14, "a paged query equals the filter; what matches throughout is returned exactly once")
     BYTES = (15, "arbitrary bytes, ids and sizes survive")
     DEAF = (16, "progress needs no wake-up")

@@ -28,6 +28,7 @@ from durable_core.backend import (
     Purge,
     RecordUpdate,
     Release,
+    ReleaseTask,
     SendMessage,
 )
 from durable_core.hub import State
@@ -101,6 +102,9 @@ _releases = _recipe(
     park=st.booleans(),
     uncount=st.booleans(),
 )
+_task_releases = _recipe(
+    "release_task", task=_recent, worker=st.none() | _recent, behind=st.sampled_from([0, 0, 0, 1]), uncount=st.booleans()
+)
 _purges = _recipe(
     "purge",
     instance=_ids,
@@ -109,7 +113,7 @@ _purges = _recipe(
 )
 _abandons = _recipe("abandon", lease=_recent)
 
-_any = st.one_of(_commits, _sends, _commits, _creates, _commits, _completes, _releases, _purges, _abandons)
+_any = st.one_of(_commits, _sends, _commits, _creates, _commits, _completes, _releases, _task_releases, _purges, _abandons)
 BATCHES = st.lists(_any, min_size=1, max_size=5)
 FEW = st.lists(_any, min_size=1, max_size=3)
 MESSAGES = st.lists(_sends, min_size=1, max_size=3)
@@ -279,6 +283,16 @@ def _release(known: Known, lease: int, **fields: Any) -> Command | None:
     return Release(turn.instance, turn.execution, turn.epoch, **fields)
 
 
+def _release_task(known: Known, task: int, worker: int | None, behind: int, uncount: bool) -> Command | None:
+    """Under the lease that there is, unless another ``worker`` or a delivery ``behind`` it is drawn."""
+    if not known.tasks or not known.leases:
+        return None
+    id, _ = _pick(list(known.tasks.items()), task)
+    row = known.model.tasks.get(id)
+    name = _pick(known.leases, worker)[0] if worker is not None else (row.worker if row is not None else None)
+    return ReleaseTask(id, name or "nobody", (row.attempt if row is not None else 1) - behind, uncount)
+
+
 def _purge(_known: Known, **fields: Any) -> Command:
     return Purge(**fields)
 
@@ -293,6 +307,7 @@ _BUILD: dict[str, Any] = {
     "commit": _commit,
     "complete": _complete,
     "release": _release,
+    "release_task": _release_task,
     "purge": _purge,
     "abandon": _abandon,
 }

@@ -65,6 +65,7 @@ def test_the_programs_reach_what_matters(monkeypatch: pytest.MonkeyPatch) -> Non
         "CommitTurn": "OK FENCED GONE ALREADY_APPLIED",
         "CompleteTask": "OK GONE",
         "Release": "OK FENCED ALREADY_APPLIED",
+        "ReleaseTask": "OK FENCED ALREADY_APPLIED GONE",
         "Purge": "OK GONE REJECTED",
         "AbandonWorker": "OK",
         "after a death": "OK ALREADY_APPLIED GONE FENCED",

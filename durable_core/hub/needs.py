@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct, field
 
-from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTask, CreateInstance, Purge, Release, SendMessage
+from durable_core.backend import AbandonWorker, Command, CommitTurn, CompleteTask, CreateInstance, Purge, Release, ReleaseTask, SendMessage
 from durable_core.hub.leases import Beat, Grant, tombstone
 from durable_core.hub.rows import DetailKind, State, decode_messages
 
@@ -59,6 +59,8 @@ def needs(commands: Iterable[Command | Grant | Beat], messages_per_claim: int = 
             case CompleteTask(task, message):
                 found.tasks.add(task)
                 found.instances.add(message.target)
+            case ReleaseTask(task):
+                found.tasks.add(task)
             case Release(instance):
                 found.instances.add(instance)
             case Purge(instance):

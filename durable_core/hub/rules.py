@@ -15,7 +15,7 @@ from durable_core import backend
 from durable_core.backend import ENDED, ENTITY_PREFIX, Outcome, OutcomeStatus
 from durable_core.errors import DurableError, UsageError
 from durable_core.hub.commit import commit
-from durable_core.hub.effects import Advance, DropTask, Effect
+from durable_core.hub.effects import Advance, DropTask, Effect, PutTask
 from durable_core.hub.leases import Beat, Grant, abandon, beat, claimed_turn, grant, lease
 from durable_core.hub.rows import State
 from durable_core.hub.transaction import Transaction
@@ -72,6 +72,23 @@ def complete(tx: Transaction, command: backend.CompleteTask) -> OutcomeStatus:
     return OutcomeStatus.OK
 
 
+def release_task(tx: Transaction, command: backend.ReleaseTask) -> OutcomeStatus:
+    """Free a task under the very lease that is named; a repeated one finds it free, or under a later lease. Of a cancelled one nobody else
+    need be told."""
+    task = tx.state.tasks.get(command.task)
+    if task is None:
+        return OutcomeStatus.GONE
+    if task.worker is None:
+        return OutcomeStatus.ALREADY_APPLIED
+    if task.worker != command.worker or task.attempt != command.delivery:
+        return OutcomeStatus.FENCED
+    if task.cancelled:
+        tx.effects.append(DropTask(task.id))
+        return OutcomeStatus.GONE
+    tx.effects.append(PutTask(replace(task, worker=None, attempt=task.attempt - command.uncount)))
+    return OutcomeStatus.OK
+
+
 def release(tx: Transaction, command: backend.Release) -> OutcomeStatus:
     """Free an instance under its current epoch; a repeated release finds it free (``ALREADY_APPLIED``).
 
@@ -118,6 +135,7 @@ _RULES: dict[type, Callable[[Transaction, Any], Any]] = {
     backend.SendMessage: send,
     backend.CommitTurn: commit,
     backend.CompleteTask: complete,
+    backend.ReleaseTask: release_task,
     backend.Release: release,
     backend.Purge: purge,
     backend.AbandonWorker: abandon,

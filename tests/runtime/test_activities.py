@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from durable_core import ActivityContext, OrchestrationContext, activity, orchestrator
+from durable_core.backend import AbandonWorker
 from durable_core.events import CommandCancelled, TaskScheduled
 from tests.runtime.support import PATIENCE, engine_with, until
 
@@ -48,7 +49,7 @@ def test_a_context_says_which_call_this_is(url, run, caplog):
 
 
 def test_a_redelivery_has_the_same_key_and_the_next_number(tmp_path, run):
-    """The first delivery is cut off by the engine's end."""
+    """The worker of the first delivery is given up, as one that died."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
     seen: list[tuple[str, int, int]] = []
 
@@ -69,6 +70,7 @@ def test_a_redelivery_has_the_same_key_and_the_next_number(tmp_path, run):
         async with engine.open(url):
             await engine.client.schedule_new_orchestration(root, instance_id="r")
             await until(lambda: seen)
+            await engine.backend.apply([AbandonWorker(engine._session.worker.id)])
         async with engine.open(url):
             return await engine.client.get_handle(root, "r").result(PATIENCE)
 

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from durable_core import (
+    ActivityContext,
     DurableEngine,
     EntityContext,
     EntityId,
@@ -390,28 +392,36 @@ def test_a_worker_starts_afresh_although_the_store_does_not_answer_at_once(run, 
     assert run(main) == 8
 
 
+class Thief(MemoryBackend):
+    """The reply to a commit with a task for the worker is lost, and before that asks again another worker takes the instance and
+    commits: the repeated commit is fenced."""
+
+    stolen = False
+
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        outcomes = await super().apply(commands)
+        commit = next(
+            (
+                each
+                for each in commands
+                if isinstance(each, CommitTurn) and any(task.claim and task.name == "double" for task in each.tasks)
+            ),
+            None,
+        )
+        if commit is None or self.stolen:
+            return outcomes
+        self.stolen = True
+        await self.heartbeat("thief", ttl_us=60_000_000)
+        lure = Message("lure", commit.instance, encode_event(EventRaised("lure", None)))
+        await super().apply([SendMessage(lure)])
+        claim = await self.claim("thief", claim_id="theft", turns=1, tasks=0, selectors=Selectors(frozenset({"flow"})))
+        fence = commit.instance, commit.execution, claim.turns[0].epoch, claim.turns[0].version
+        [theft] = await super().apply([CommitTurn(*fence, "thief", "theft", consumes=("lure",))])
+        assert theft.status is OutcomeStatus.OK
+        raise StoreUnavailableError("the reply is lost")
+
+
 def test_tasks_of_a_commit_that_was_accepted_unheard_are_not_lost(run):
-    class Thief(MemoryBackend):
-        """The reply to a commit with a task for the worker is lost, and before that asks again another worker takes the instance and
-        commits: the repeated commit is fenced."""
-
-        stolen = False
-
-        async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
-            outcomes = await super().apply(commands)
-            commit = next((each for each in commands if isinstance(each, CommitTurn) and any(task.claim for task in each.tasks)), None)
-            if commit is None or self.stolen:
-                return outcomes
-            self.stolen = True
-            await self.heartbeat("thief", ttl_us=60_000_000)
-            lure = Message("lure", commit.instance, encode_event(EventRaised("lure", None)))
-            await super().apply([SendMessage(lure)])
-            claim = await self.claim("thief", claim_id="theft", turns=1, tasks=0, selectors=Selectors(frozenset({"flow"})))
-            fence = commit.instance, commit.execution, claim.turns[0].epoch, claim.turns[0].version
-            [theft] = await super().apply([CommitTurn(*fence, "thief", "theft", consumes=("lure",))])
-            assert theft.status is OutcomeStatus.OK
-            raise StoreUnavailableError("the reply is lost")
-
     engine = engine_with(double, original, heartbeat_s=0.05, hold_s=0)
 
     async def main():
@@ -422,6 +432,40 @@ def test_tasks_of_a_commit_that_was_accepted_unheard_are_not_lost(run):
             return await handle.result(20 * SECOND)
 
     assert run(main) == 8
+
+
+def test_a_lost_reply_leaves_the_other_activities_of_the_worker_alone(run, caplog):
+    """Only the tasks that the lost reply was about are given back: everything else that runs here goes on, once."""
+    started: list[int] = []
+    release = asyncio.Event()
+
+    @activity
+    async def long(x: int) -> int:
+        started.append(x)
+        await release.wait()
+        return x
+
+    @orchestrator
+    async def neighbours(ctx: OrchestrationContext) -> int:
+        return sum(await asyncio.gather(*(ctx.call_activity(long, x) for x in range(20))))
+
+    engine = engine_with(double, original, long, neighbours, heartbeat_s=0.05, hold_s=0)
+
+    async def main():
+        async with engine.open(backend=Thief()):
+            many = await engine.client.schedule_new_orchestration(neighbours)
+            await until(lambda: len(started) == 20)
+            handle = await engine.client.schedule_new_orchestration(original)
+            await until(lambda: engine.backend.stolen)
+            await engine.client.raise_event(handle.id, "go")
+            doubled = await handle.result(20 * SECOND)
+            await asyncio.sleep(0.2)  # several heartbeats, which would hear that the worker was given up
+            release.set()
+            return doubled, await many.result(20 * SECOND)
+
+    assert run(main) == (8, 190)
+    assert sorted(started) == list(range(20))
+    assert "given up as dead" not in caplog.text
 
 
 def test_a_history_that_the_store_does_not_give_is_no_attempt(tmp_path, run, monkeypatch):
@@ -607,6 +651,50 @@ def test_closing_has_a_limit_and_what_was_cut_off_runs_again(tmp_path, run):
     assert result == 7
     assert closed_after < 5
     assert len(executions) == 2
+
+
+def test_an_end_in_order_counts_no_delivery(tmp_path, run):
+    """Somebody may deploy ten times while a long activity runs."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    deliveries: list[int] = []
+    threads: list[threading.Event] = []
+
+    @activity
+    async def long(ctx: ActivityContext) -> int:
+        deliveries.append(ctx.delivery)
+        if len(deliveries) <= 4:
+            await asyncio.sleep(600)
+        return ctx.delivery
+
+    @activity
+    def long_in_thread(ctx: ActivityContext) -> int:
+        deliveries.append(ctx.delivery)
+        if len(deliveries) <= 4:
+            threads.append(threading.Event())
+            threads[-1].wait(60)
+        return ctx.delivery
+
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> list[int]:
+        return list(await asyncio.gather(ctx.call_activity(long), ctx.call_activity(long_in_thread)))
+
+    engine = engine_with(long, long_in_thread, root, drain_s=0.01)
+
+    async def main():
+        async with engine.open(url):
+            await engine.client.schedule_new_orchestration(root, instance_id="r")
+            await until(lambda: len(deliveries) == 2)
+        async with engine.open(url):
+            await until(lambda: len(deliveries) == 4)
+        async with engine.open(url):
+            return await engine.client.get_handle(root, "r").result(20 * SECOND)
+
+    try:
+        assert run(main) == [1, 1]
+    finally:
+        for thread in threads:
+            thread.set()
+    assert deliveries == [1] * 6
 
 
 @pytest.mark.parametrize(

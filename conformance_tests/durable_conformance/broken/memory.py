@@ -36,6 +36,7 @@ from durable_core.backend import (
     Page,
     Purge,
     Release,
+    ReleaseTask,
     Selectors,
     SendMessage,
     Wakeup,
@@ -679,6 +680,33 @@ class AttemptsReset(MemoryHarness):
     """Forgets how often an instance was tried when it is given back: a poisonous one never stops."""
 
     kind = _Amnesia
+
+
+class _LateRelease(_Layer):
+    def before(self, command: Command) -> Command:
+        task = self.state.tasks.get(command.task) if isinstance(command, ReleaseTask) else None
+        if task is not None and task.worker is not None:
+            return ReleaseTask(task.id, task.worker, task.attempt)
+        return command
+
+
+@breaks(Property.LEASE, "test_tasks")
+class TaskReleaseIgnoresTheLease(MemoryHarness):
+    """Gives a task back whoever leases it: the late word of one worker takes it from another."""
+
+    kind = _LateRelease
+
+
+class _Uncounting(_Layer):
+    def before(self, command: Command) -> Command:
+        return replace(command, uncount=True) if isinstance(command, ReleaseTask) else command
+
+
+@breaks(Property.ATTEMPTS, "test_tasks")
+class TaskReleaseNeverCounts(MemoryHarness):
+    """Takes back every delivery: a poisonous activity never stops."""
+
+    kind = _Uncounting
 
 
 class _Counter(_Layer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from durable_conformance.driver import HOUR_US, Driver, after, ended, status_of
 from durable_conformance.properties import Property, proves
-from durable_core.backend import AbandonWorker, InstanceStatus, OutcomeStatus, RecordUpdate, Selectors
+from durable_core.backend import AbandonWorker, InstanceStatus, OutcomeStatus, RecordUpdate, ReleaseTask, Selectors
 
 
 @proves(Property.LEASE)
@@ -110,6 +110,61 @@ async def test_cancelling_removes_an_unstarted_task_and_its_completion(hub: Driv
     assert outcome.messages == ()
     claim = await hub.claim()
     assert (claim.turns, claim.tasks) == ((), ())
+
+
+@proves(Property.PROGRESS)
+async def test_a_task_that_is_given_back_is_free_at_once(hub: Driver) -> None:
+    await hub.running(tasks=(hub.task("mine", claim=True), hub.task("claimed")))
+    await hub.register("w2")
+    (claimed,) = (await hub.claim()).tasks
+    assert status_of(await hub.apply(ReleaseTask("mine", "w", 1), ReleaseTask("claimed", "w", claimed.attempt))) == [OutcomeStatus.OK] * 2
+    assert [task.id for task in (await hub.claim("w2")).tasks] == ["mine", "claimed"]
+
+
+@proves(Property.LEASE)
+async def test_a_task_is_given_back_under_its_very_lease(hub: Driver) -> None:
+    turn = await hub.running(tasks=(hub.task("t"),))
+    await hub.register("w2")
+    assert (await hub.one(ReleaseTask("t", "w", 0))).status is OutcomeStatus.ALREADY_APPLIED, "it is free"
+    assert len((await hub.claim("w2")).tasks) == 1
+    for late in (ReleaseTask("t", "w", 1), ReleaseTask("t", "w2", 2), ReleaseTask("t", "w2", 0)):
+        assert (await hub.one(late)).status is OutcomeStatus.FENCED, late
+    assert (await hub.claim()).tasks == (), "it is still leased"
+    assert (await hub.one(hub.completion("t", turn))).status is OutcomeStatus.OK
+    assert (await hub.one(ReleaseTask("t", "w2", 1))).status is OutcomeStatus.GONE
+
+
+@proves(Property.RETRY)
+async def test_giving_a_task_back_again_spares_a_later_lease(hub: Driver) -> None:
+    await hub.running(tasks=(hub.task("t", claim=True),))
+    await hub.register("w2")
+    release = ReleaseTask("t", "w", 1, uncount=True)
+    assert status_of(await hub.apply(release, release)) == [OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED]
+    assert [task.attempt for task in (await hub.claim("w2")).tasks] == [1]
+    assert (await hub.one(release)).status is OutcomeStatus.FENCED
+    assert (await hub.claim()).tasks == ()
+
+
+@proves(Property.ATTEMPTS)
+async def test_the_deliveries_of_a_task_are_counted_unless_they_are_taken_back(hub: Driver) -> None:
+    await hub.running(tasks=(hub.task("t"),))
+    for number in (1, 2):
+        assert [task.attempt for task in (await hub.claim()).tasks] == [number]
+        await hub.one(ReleaseTask("t", "w", number))
+    for _ in range(2):
+        assert [task.attempt for task in (await hub.claim()).tasks] == [3]
+        await hub.one(ReleaseTask("t", "w", 3, uncount=True))
+
+
+@proves(Property.CONSERVATION)
+async def test_a_cancelled_task_that_is_given_back_is_gone(hub: Driver) -> None:
+    turn = await hub.running(tasks=(hub.task("t"),))
+    await hub.register("w2")
+    await hub.claim("w2")
+    await hub.commit(turn, cancel_tasks=("t",))
+    assert (await hub.one(ReleaseTask("t", "w2", 1))).status is OutcomeStatus.GONE
+    assert (await hub.backend.heartbeat("w2", ttl_us=HOUR_US)).cancelled == ()
+    assert (await hub.claim()).tasks == ()
 
 
 @proves(Property.CONSERVATION)

@@ -39,11 +39,15 @@ class _Lane(Struct):
 
 
 class ActivityRunner:
-    """``ended`` gets every task that ran, with its result; nobody wants that of one that was cancelled."""
+    """``ended`` gets every task that ran, with its result; nobody wants that of one that was cancelled. ``cut_off`` gets those that are to
+    run again elsewhere."""
 
-    def __init__(self, session: Session, ended: Callable[[TaskLease, TaskCompleted | TaskFailed], None]) -> None:
+    def __init__(
+        self, session: Session, ended: Callable[[TaskLease, TaskCompleted | TaskFailed], None], cut_off: Callable[[TaskLease], None]
+    ) -> None:
         self._session = session
         self._ended = ended
+        self._cut_off = cut_off
         self._leases: dict[str, TaskLease] = {}
         options, activities = session.options, session.registry.activities
         self.threads = session.new_threads(options.activity_threads, "durable-core activity")
@@ -110,10 +114,12 @@ class ActivityRunner:
                 lease.running.cancel()
 
     async def drain(self, seconds: float) -> None:
-        """Let what runs end, within a limit; then cancel it. What was cancelled stays leased and runs again later."""
+        """Let what runs end, within a limit; then cut it off."""
         await self._wait(seconds)
         self.stop()
         await self._wait(1)
+        for lease in list(self._leases.values()):
+            self._give_back(lease)  # it does not end, but this worker does
 
     async def _wait(self, seconds: float) -> None:
         running = [lease.running for lease in self._leases.values() if lease.running is not None]
@@ -121,8 +127,15 @@ class ActivityRunner:
             await asyncio.wait(running, timeout=seconds)
 
     def stop(self) -> None:
-        for id in list(self._leases):
+        """Cut off what runs: it is given back, and runs again later. An end in order counts no delivery."""
+        for id, lease in list(self._leases.items()):
+            lease.cut_off = lease.cut_off or not lease.cancelled
             self.cancel(id)
+
+    def _give_back(self, lease: TaskLease) -> None:
+        if lease.cut_off:
+            lease.cut_off = False
+            self._cut_off(lease)
 
     def close(self) -> None:
         self.threads.close()
@@ -150,10 +163,12 @@ class ActivityRunner:
                 result = bound.encode_result(await lane.run(bound.definition, *args))
             event = TaskCompleted(scheduled.id, self._session.registry.check_size(result, f"the result of activity {bound.name!r}"))
         except BaseException as error:  # SystemExit and a cancellation of its own making are failures like any other
-            # Not so that of a loop that is torn down: what it cuts off stays leased, and runs again.
-            lease.cancelled = lease.cancelled or _was_cut_off(error)
+            # Not so that of a loop that is torn down: what it cuts off runs again.
+            if not lease.cancelled and _was_cut_off(error):
+                lease.cancelled = lease.cut_off = True
             event = TaskFailed(scheduled.id, describe(error))
         del self._leases[lease.task.id]
+        self._give_back(lease)
         lane.free += 1
         if lease.holder is not None:
             lease.holder.local_tasks -= 1

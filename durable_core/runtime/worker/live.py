@@ -16,8 +16,9 @@ from durable_core.definitions.registry import Callee
 
 
 class TaskLease(Struct, eq=False):
-    """A task that is leased to this worker. ``cancelled``: nobody waits for it any more. ``begun``: its coroutine has been entered, so
-    that cancelling it ends in order. ``holder``: the instance, if it was in hand when the task started."""
+    """A task that is leased to this worker. ``cancelled``: its result is not wanted. ``cut_off``: because this worker ends or starts afresh,
+    so that it is to run again. ``begun``: its coroutine has been entered, so that cancelling it ends in order. ``holder``: the instance, if
+    it was in hand when the task started."""
 
     task: ClaimedTask
     scheduled: ev.TaskScheduled
@@ -25,6 +26,7 @@ class TaskLease(Struct, eq=False):
     holder: LiveInstance | None
     begun: bool = False
     cancelled: bool = False
+    cut_off: bool = False
     running: asyncio.Task[None] | None = None
     context: ActivityContext | None = None
 

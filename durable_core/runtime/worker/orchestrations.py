@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from durable_core import backend as store
 from durable_core import events as ev
 from durable_core.actions import Turn
-from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome
+from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome, ReleaseTask
 from durable_core.codec import decode_event, decode_events
 from durable_core.errors import NotRegisteredError, ReplayError
 from durable_core.failures import describe
@@ -46,7 +46,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     def __init__(self, session: Session, worker: LocalWorker) -> None:
         super().__init__(session, worker)
         self._guard = TurnGuard.install()
-        self.activities = ActivityRunner(session, self.task_ended)
+        self.activities = ActivityRunner(session, self.task_ended, self._give_task_back)
 
     # ── loading ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -241,6 +241,9 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         if isinstance(lease.holder, LiveOrchestration):
             self.settle(lease.holder)
         self.worker.freed()
+
+    def _give_task_back(self, lease: TaskLease) -> None:
+        self._submit_and_wake(ReleaseTask(lease.task.id, self.worker_id, lease.task.attempt, uncount=True))
 
     async def close(self) -> None:
         await super().close()

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar
 
-from durable_core.backend import AbandonWorker, ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release
+from durable_core.backend import ClaimedTurn, CommitTurn, CompleteTask, Message, Outcome, OutcomeStatus, Release, ReleaseTask
 from durable_core.codec import encode_event
 from durable_core.errors import ReplayError, StoreError
 from durable_core.runtime.session import LocalWorker, Session
@@ -149,10 +149,12 @@ class Runner(ABC, Generic[L]):
             self.give_up(live, f"the store refuses this turn: {outcome.error}")
         elif outcome.status not in (OutcomeStatus.OK, OutcomeStatus.ALREADY_APPLIED):
             self.refused(commit)
-            if self.session.committer.repeated and any(task.claim for task in commit.tasks):
+            if self.session.committer.repeated:
                 # Perhaps it was accepted, and somebody else has committed since: the tasks that it leased to us would wait for us for ever.
-                # No command gives back a task, so everything is given back; the next heartbeat starts afresh.
-                self.session.committer.submit(AbandonWorker(self.worker_id), lambda _outcome: None)
+                # (Counted, so that a repetition cannot give back a later lease.)
+                for task in commit.tasks:
+                    if task.claim:
+                        self._submit_and_wake(ReleaseTask(task.id, self.worker_id, 1))
             # If the fence was current and only a settled task was missing, the lease is still ours and must not be forgotten: hence the
             # release.
             self._drop(live)
@@ -237,7 +239,7 @@ class Runner(ABC, Generic[L]):
         message = Message(lease.task.id, lease.task.instance, encode_event(event), lease.task.execution, lease.task.id)
         self._submit_and_wake(CompleteTask(lease.task.id, message))
 
-    def _submit_and_wake(self, command: Release | CompleteTask) -> None:
+    def _submit_and_wake(self, command: Release | ReleaseTask | CompleteTask) -> None:
         self.session.committer.submit(command, lambda _outcome: self.worker.wake())
 
     def give_up(self, live: L, problem: BaseException | str) -> None:

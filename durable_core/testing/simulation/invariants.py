@@ -25,9 +25,10 @@ from durable_core.backend import (
     OutcomeStatus,
     Purge,
     Release,
+    ReleaseTask,
     SendMessage,
 )
-from durable_core.hub import Beat, Grant, InstanceRow, MessageRow, State
+from durable_core.hub import Beat, Grant, InstanceRow, MessageRow, State, TaskRow
 from durable_core.hub.effects import Effect
 from durable_core.hub.rows import decode_messages
 
@@ -128,7 +129,7 @@ class Invariants:
     def _check_refusals(self, command: Any, answer: Any, effects: list[Effect]) -> None:
         """Property 1, and every other refusal: nothing is written."""
         if isinstance(answer, Outcome) and answer.status is not OK:
-            was_cancelled = isinstance(command, CompleteTask) and answer.status is OutcomeStatus.GONE
+            was_cancelled = isinstance(command, CompleteTask | ReleaseTask) and answer.status is OutcomeStatus.GONE
             assert not effects or was_cancelled
         if isinstance(answer, Heartbeat) and not answer.alive:
             assert not effects
@@ -183,6 +184,19 @@ class Invariants:
         for task in self._state.tasks.values():
             assert task.worker is None or task.worker in self._state.workers
             assert not task.cancelled or task.worker is not None
+            self._check_deliveries(before, task, command)
+
+    def _check_deliveries(self, before: State, task: TaskRow, command: Any) -> None:
+        """Property 13, of tasks: a lease counts one, and only who has it takes it back."""
+        old = before.tasks.get(task.id)
+        if old is None or old is task:
+            return
+        named = isinstance(command, ReleaseTask) and (command.task, command.worker, command.delivery) == (task.id, old.worker, old.attempt)
+        if isinstance(command, ReleaseTask):
+            assert named, "LEASE: a task was given back under another lease"
+        assert task.attempt == old.attempt + isinstance(command, Grant) - (named and command.uncount), (
+            "ATTEMPTS: deliveries counted wrongly"
+        )
 
     def _check_tasks(self, before: State, command: Any, answer: Any) -> None:
         """A task goes when it is completed, settled, cancelled, or its execution is over (unless that keeps it); a purge takes all."""
@@ -195,7 +209,7 @@ class Invariants:
             if row is None or is_replaced(before.instances[task.instance], row):
                 continue
             match command:
-                case CompleteTask():
+                case CompleteTask() | ReleaseTask():
                     assert command.task == id
                 case CommitTurn():
                     dropped = over and not command.keep_tasks and task.execution == command.execution

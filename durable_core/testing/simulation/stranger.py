@@ -32,6 +32,7 @@ from durable_core.backend import (
     Purge,
     RecordUpdate,
     Release,
+    ReleaseTask,
     Selectors,
     SendMessage,
 )
@@ -125,7 +126,10 @@ class Stranger:
     async def _complete(self) -> None:
         if self._tasks:
             task = self._tasks.pop()
-            await self._hub.apply([CompleteTask(task.id, Message(task.id, task.instance, self._bytes(), task.execution, task.id))])
+            if self._dice.random() < 0.3:
+                await self._hub.apply([ReleaseTask(task.id, self._worker, task.attempt, self._dice.random() < 0.5)])
+            else:
+                await self._hub.apply([CompleteTask(task.id, Message(task.id, task.instance, self._bytes(), task.execution, task.id))])
 
     # ── a client ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -253,7 +253,7 @@ class World:
         for worker in self._living():
             activities = worker.turns.activities
             yield from (f"activity {id} in {worker.id}" for id in activities._leases)
-            fresh = type(activities)(worker._session, lambda _lease, _event: None)
+            fresh = type(activities)(worker._session, lambda _lease, _event: None, lambda _lease: None)
             for lane, unused in zip(activities._used, fresh._used, strict=True):
                 if lane.free != unused.free:
                     yield f"{unused.free - lane.free} places taken by no activity in {worker.id}"
