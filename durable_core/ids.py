@@ -24,6 +24,49 @@ def check_instance_id(instance_id: str) -> str:
     return instance_id
 
 
+def check_lookup_id(instance_id: str) -> str:
+    """The id itself, if an instance or an entity may have it: a store is not asked for what it could not even say, which would fail others
+    that are asked for in the same read. Raises ``InvalidInstanceIdError``."""
+    if not isinstance(instance_id, str) or not instance_id.startswith(ENTITY_PREFIX):
+        return check_instance_id(instance_id)
+    if not is_storable(instance_id):
+        raise InvalidInstanceIdError(f"an entity's instance id {_UNSTORABLE}: {instance_id!r}")
+    return instance_id
+
+
+_UNSTORABLE = "must not contain NUL or half a surrogate pair (os.fsdecode makes them)"
+
+
+def is_storable(text: str) -> bool:
+    """Whether every store can hold it."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def check_text(given: str, what: str) -> str:
+    """The text itself, if every store can hold it: a name, a prefix. Raises ``TypeError``, ``ValueError``."""
+    if not isinstance(given, str):
+        raise TypeError(f"{what} must be a text, got {given!r}")
+    if not given:
+        raise ValueError(f"{what} must not be empty")
+    if not is_storable(given):
+        raise ValueError(f"{what} {_UNSTORABLE}: {given!r}")
+    return given
+
+
+def check_tags(given: object) -> dict[str, str] | None:
+    """Raises ``TypeError``, ``ValueError``."""
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not all(isinstance(text, str) for pair in given.items() for text in pair):
+        raise TypeError(f"tags must be a dict of texts, got {given!r}")
+    for text in (text for pair in given.items() for text in pair if text):
+        check_text(text, "a tag")
+    return given
+
+
 def child_id(parent_execution: str, number: int) -> str:
     """The default id of a child: by execution, so that it cannot collide after continue-as-new."""
     return f"{parent_execution}:{number:04x}"

@@ -13,9 +13,11 @@ from uuid import uuid4
 
 from msgspec import Struct
 
-from durable_core.definitions.definition import Definition, P, R, checked_name, takes_context
+from durable_core.definitions.definition import Definition, P, R, checked_name, refuse_options, takes_context
 from durable_core.errors import ForbiddenInOrchestratorError, RegistrationError
-from durable_core.retry import RetryPolicy
+from durable_core.ids import check_tags
+from durable_core.moments import Duration, duration_above_zero
+from durable_core.retry import RetryPolicy, checked_retry
 
 Executor = Literal["thread", "process"]
 
@@ -78,10 +80,11 @@ class Activity(Definition, Generic[P, R]):
         return ActivityContext("called directly", self.name, key, key, 1, 1, logger)
 
     def with_options(
-        self, *, retry: RetryPolicy | None = None, timeout: timedelta | None = None, tags: dict[str, str] | None = None
+        self, *, retry: RetryPolicy | None = None, timeout: Duration | None = None, tags: dict[str, str] | None = None
     ) -> Self:
         """The same activity with other defaults, for calls whose arguments are to be checked exactly."""
-        return self._with(retry=retry, timeout=timeout, tags=tags)
+        policy, limit, labels = checked_options(retry, timeout, tags)
+        return self._with(retry=policy, timeout=limit, tags=labels)
 
 
 class AsyncActivity(Activity[P, R]):
@@ -98,8 +101,20 @@ class SyncActivity(Activity[P, R]):
         return super().__call__(*args, **kwargs)  # type: ignore[no-any-return]
 
 
+def checked_options(retry: object, timeout: object, tags: object) -> tuple[RetryPolicy | None, timedelta | None, dict[str, str] | None]:
+    """Of a decorator or a call, where None means: as it is. Raises ``TypeError``, ``ValueError``."""
+    limit = duration_above_zero(timeout, "timeout") if timeout is not None else None
+    return checked_retry(retry), limit, check_tags(tags)
+
+
 def make_activity(
-    fn: Any, *, name: str | None = None, retry: RetryPolicy | None = None, timeout: timedelta | None = None, executor: Executor = "thread"
+    fn: Any,
+    *,
+    name: str | None = None,
+    retry: RetryPolicy | None = None,
+    timeout: Duration | None = None,
+    tags: dict[str, str] | None = None,
+    executor: Executor = "thread",
 ) -> Activity[..., Any]:
     """Raises ``RegistrationError`` for what cannot be an activity."""
     if inspect.isclass(fn) or not callable(fn):
@@ -114,7 +129,10 @@ def make_activity(
         need = "a plain def at module level without ActivityContext, so that another process can import it"
         raise RegistrationError(f"activity {name!r}: executor='process' needs {need}")
     kind = AsyncActivity if is_async else SyncActivity
-    return kind(fn, name)._with(retry=retry, timeout=timeout, executor=executor)
+    try:
+        return kind(fn, name).with_options(retry=retry, timeout=timeout, tags=tags)._with(executor=executor)
+    except (TypeError, ValueError) as error:
+        raise RegistrationError(f"activity {name!r}: {error}") from None
 
 
 class _AnyFirst:
@@ -139,12 +157,22 @@ class ActivityDecorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> SyncActivity[P, R]: ...
     @overload
     def __call__(
-        self, *, name: str | None = ..., retry: RetryPolicy | None = ..., timeout: timedelta | None = ..., executor: Executor = ...
+        self,
+        *,
+        name: str | None = ...,
+        retry: RetryPolicy | None = ...,
+        timeout: Duration | None = ...,
+        tags: dict[str, str] | None = ...,
+        executor: Executor = ...,
     ) -> ActivityDecorator: ...
+
+
+_OPTIONS = ("name", "retry", "timeout", "tags", "executor")
 
 
 def _activity(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Define an activity in a library; an engine learns of it by ``engine.register``. On the engine itself use ``@engine.activity``."""
+    refuse_options("activity", fn, sorted(options.keys() - set(_OPTIONS)), *_OPTIONS)
     return partial(make_activity, **options) if fn is None else make_activity(fn, **options)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 from durable_core.errors import RegistrationError
+from durable_core.ids import check_text
 from durable_core.parameters import callable_hints
 
 P = ParamSpec("P")
@@ -49,11 +50,24 @@ def takes_context(fn: Callable[..., Any], context: type, position: int = 0) -> b
         return str(parameters[0].annotation).rpartition(".")[2] == context.__name__
 
 
+def refuse_options(kind: str, decorated: Any, unknown: Iterable[str], *known: str) -> None:
+    """What a decorator was given and does not have."""
+    if unknown := list(unknown):
+        raise RegistrationError(f"@{kind} has no option {', '.join(map(repr, unknown))}; it has: {', '.join(known)}")
+    if isinstance(decorated, str):
+        raise RegistrationError(f"@{kind} takes its name by keyword; write: @{kind}(name={decorated!r})")
+
+
 def checked_name(fn: Any, name: str | None, kind: str, how: str) -> str:
     """The name to register ``fn`` under."""
     if isinstance(fn, Definition):
         raise RegistrationError(f"{fn!r} is an {fn.kind} already")
-    name = name or getattr(fn, "__name__", "")
+    if name is not None:
+        try:
+            return check_text(name, f"the name of an {kind}")
+        except (TypeError, ValueError) as error:
+            raise RegistrationError(str(error)) from None
+    name = getattr(fn, "__name__", "")
     if not name or name == "<lambda>":
         raise RegistrationError(f"an {kind} needs a name that stays the same after a restart: {how}, or pass name=...")
     return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeVar, overload
 
@@ -13,8 +13,10 @@ from attrs import frozen
 from msgspec import Struct
 
 from durable_core.backend import ENTITY_PREFIX
-from durable_core.definitions.definition import Definition, takes_context
+from durable_core.definitions.definition import Definition, refuse_options, takes_context
 from durable_core.errors import InvalidInstanceIdError, RegistrationError
+from durable_core.ids import is_storable
+from durable_core.moments import Duration
 
 E = TypeVar("E")
 
@@ -29,10 +31,11 @@ class EntityId:
     key: str
 
     def __init__(self, name: str, key: str) -> None:
-        if not name or ENTITY_PREFIX in name:
-            raise InvalidInstanceIdError(f"an entity name must not be empty or contain {ENTITY_PREFIX!r}, got {name!r}")
-        if not key:
-            raise InvalidInstanceIdError("an entity key must not be empty")
+        for part, what in ((name, "name"), (key, "key")):
+            if not isinstance(part, str) or not part or not is_storable(part):
+                raise InvalidInstanceIdError(f"an entity {what} must be a text, not empty, and such that stores can hold it, got {part!r}")
+        if ENTITY_PREFIX in name:
+            raise InvalidInstanceIdError(f"an entity name must not contain {ENTITY_PREFIX!r}, got {name!r}")
         self.__attrs_init__(name.lower(), key)  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
@@ -49,11 +52,18 @@ class EntityId:
         return self.instance_id
 
 
+def checked_entity_id(given: object) -> EntityId:
+    """Raises ``TypeError``."""
+    if not isinstance(given, EntityId):
+        raise TypeError(f"an entity is named by an EntityId, got {given!r}; write: EntityId(name, key)")
+    return given
+
+
 class Outbox(Protocol):
     """What an operation sends leaves with the commit of its success."""
 
     def signal(
-        self, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], when: datetime | timedelta | None, /
+        self, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], when: datetime | Duration | None, /
     ) -> None: ...
     def start(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any], instance_id: str | None, /) -> str: ...
 
@@ -84,7 +94,7 @@ class EntityContext:
         operation: str | Callable[..., Any],
         /,
         *args: Any,
-        signal_time: datetime | timedelta | None = None,
+        signal_time: datetime | Duration | None = None,
         **kwargs: Any,
     ) -> None:
         """Send an operation to another entity, or to this one, at once or to be delivered at ``signal_time``. Nothing is sent if this
@@ -126,12 +136,14 @@ class EntityDefinition(Struct, frozen=True):
 def entity(cls: type[E], /) -> type[E]: ...
 @overload
 def entity(*, name: str | None = ...) -> Callable[[type[E]], type[E]]: ...
-def entity(cls: Any = None, /, *, name: str | None = None) -> Any:
+def entity(cls: Any = None, /, *, name: str | None = None, **unknown: Any) -> Any:
     """Define an entity class in a library; an engine learns of it by ``engine.register``. On the engine itself use ``@engine.entity``.
 
     The class must be constructible without arguments (its initial state). All attributes of its object are state: annotate in the body of the
     class those that are not plain JSON.
     """
+
+    refuse_options("entity", cls, unknown, "name")
 
     def mark(cls: type[E]) -> type[E]:
         setattr(cls, _MARKER, make_entity(cls, name=name))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Self, overload
 
-from durable_core.definitions.definition import Definition, P, R, checked_name
+from durable_core.definitions.definition import Definition, P, R, checked_name, refuse_options
 from durable_core.definitions.wall_clock import warn_of_wall_clock
 from durable_core.errors import RegistrationError
+from durable_core.ids import check_instance_id
 
 if TYPE_CHECKING:
     from durable_core.replay.context import OrchestrationContext
@@ -27,7 +28,7 @@ class Orchestrator(Definition, Generic[P, R]):
 
     def with_options(self, *, instance_id: str | None = None) -> Self:
         """The same orchestrator with another default, for calls whose arguments are to be checked exactly."""
-        return self._with(instance_id=instance_id)
+        return self._with(instance_id=check_instance_id(instance_id) if instance_id is not None else None)
 
 
 def make_orchestrator(fn: Callable[..., Any], *, name: str | None = None) -> Orchestrator[..., Any]:
@@ -51,7 +52,8 @@ def orchestrator(fn: Callable[Concatenate[OrchestrationContext, P], Coroutine[An
 def orchestrator(
     *, name: str | None = ...
 ) -> Callable[[Callable[Concatenate[OrchestrationContext, P], Coroutine[Any, Any, R]]], Orchestrator[P, R]]: ...
-def orchestrator(fn: Any = None, /, *, name: str | None = None) -> Any:
+def orchestrator(fn: Any = None, /, *, name: str | None = None, **unknown: Any) -> Any:
     """Define an orchestrator in a library; an engine learns of it by ``engine.register``. On the engine itself use
     ``@engine.orchestrator``."""
+    refuse_options("orchestrator", fn, unknown, "name")
     return partial(make_orchestrator, name=name) if fn is None else make_orchestrator(fn, name=name)

@@ -19,6 +19,7 @@ from durable_core.definitions.entity import EntityDefinition, Operation, definit
 from durable_core.definitions.entity_state import EntityStateForm
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import NotRegisteredError, PayloadError, PayloadTooLargeError, RegistrationError
+from durable_core.ids import check_text
 from durable_core.parameters import Parameters, encode_untyped
 
 T = TypeVar("T")
@@ -148,7 +149,7 @@ class Registry:
 
     def _find(self, kind: type[D], table: dict[str, Callee[D]], fn: Any) -> Callee[D]:
         if isinstance(fn, str):
-            return table.get(fn) or Callee(kind(unknown, fn), self.converter)
+            return table.get(fn) or Callee(kind(unknown, check_text(fn, f"the name of an {kind.kind}")), self.converter)
         bound = table.get(str(getattr(fn, "__name__", "")))
         if bound is not None and (bound.definition is fn or bound.fn == (fn.fn if isinstance(fn, kind) else fn)):
             return bound

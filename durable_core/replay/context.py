@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, TypedDict, T
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from durable_core import events as ev
-from durable_core.definitions.activity import Activity
+from durable_core.definitions.activity import Activity, checked_options
 from durable_core.definitions.definition import P, R
-from durable_core.definitions.entity import E, EntityContext, EntityId
+from durable_core.definitions.entity import E, EntityContext, EntityId, checked_entity_id
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import OutsideOrchestratorError
-from durable_core.ids import check_instance_id, child_id
-from durable_core.moments import due_time_us, to_datetime
+from durable_core.ids import check_instance_id, check_text, child_id
+from durable_core.moments import Duration, due_time_us, to_datetime
 from durable_core.replay.calls import RetryingCall, Schedule, Waiter, limit_duration
 from durable_core.replay.futures import Decoder, DurableTask
 from durable_core.replay.locks import CriticalSection
@@ -44,7 +44,7 @@ class CallOptions(TypedDict, total=False):
 
     retry: RetryPolicy | None
     tags: dict[str, str] | None
-    timeout: timedelta | None
+    timeout: Duration | None
 
 
 class ChildOptions(CallOptions, total=False):
@@ -102,10 +102,10 @@ class EntityRef(Generic[E]):
         self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs), None)
 
     @overload
-    def signal_at(self, when: datetime | timedelta, operation: WithContext[E, P, object], *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def signal_at(self, when: datetime | Duration, operation: WithContext[E, P, object], *args: P.args, **kwargs: P.kwargs) -> None: ...
     @overload
-    def signal_at(self, when: datetime | timedelta, operation: Plain[E, P, object], *args: P.args, **kwargs: P.kwargs) -> None: ...
-    def signal_at(self, when: datetime | timedelta, operation: Any, *args: Any, **kwargs: Any) -> None:
+    def signal_at(self, when: datetime | Duration, operation: Plain[E, P, object], *args: P.args, **kwargs: P.kwargs) -> None: ...
+    def signal_at(self, when: datetime | Duration, operation: Any, *args: Any, **kwargs: Any) -> None:
         """As ``signal``, to be delivered at a time (aware) or after a while."""
         callee = self._bound.operation(operation)
         self._ctx._signal_entity(self.id, callee.name, callee.encode(args, kwargs), when)
@@ -247,7 +247,7 @@ class OrchestrationContext:
         callee = execution.registry.orchestrator(fn)
         retry, timeout, tags = _take_options(kwargs)
         bound = bool(kwargs.pop("terminate_with_parent", False))
-        chosen = instance_id or (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
+        chosen = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id if instance_id is None else instance_id
         if chosen is not None:
             check_instance_id(chosen)
         text, arity = callee.encode(args, kwargs)
@@ -265,9 +265,9 @@ class OrchestrationContext:
 
     # ── timers, events ────────────────────────────────────────────────────────────────────────────────────────
 
-    def create_timer(self, fire_at: datetime | timedelta) -> DurableTask[None]:
-        """A durable timer: at a time (aware), or after a while. ``asyncio.sleep`` is the same for short. A time in the past fires at
-        once."""
+    def create_timer(self, fire_at: datetime | Duration) -> DurableTask[None]:
+        """A durable timer: at a time (aware), or after a while (a timedelta or a number of seconds). ``asyncio.sleep`` is the same for
+        short. A time in the past fires at once."""
         execution = self._active()
         due_us = due_time_us(fire_at, execution.loop.now_us, "create_timer")
         task: DurableTask[None] = DurableTask(execution.loop, "timer", "timer")
@@ -275,28 +275,26 @@ class OrchestrationContext:
         return task
 
     @overload
-    def wait_for_external_event(self, name: str, *, return_type: type[R], timeout: timedelta | None = ...) -> DurableTask[R]: ...
+    def wait_for_external_event(self, name: str, *, return_type: type[R], timeout: Duration | None = ...) -> DurableTask[R]: ...
     @overload
-    def wait_for_external_event(self, name: str, *, timeout: timedelta | None = ...) -> DurableTask[Any]: ...
-    def wait_for_external_event(self, name: str, *, return_type: Any = None, timeout: timedelta | None = None) -> Any:
+    def wait_for_external_event(self, name: str, *, timeout: Duration | None = ...) -> DurableTask[Any]: ...
+    def wait_for_external_event(self, name: str, *, return_type: Any = None, timeout: Duration | None = None) -> Any:
         """Wait for the next event of this name (case-insensitive) that nobody else waits for; events that came earlier are buffered.
         ``timeout`` raises ``TaskTimeoutError``."""
         execution = self._active()
-        if not name:
-            raise ValueError("an event name must not be empty")
-        _take_options({"timeout": timeout})
+        check_text(name, "an event name")
+        limit = _take_options({"timeout": timeout})[1]
         decode = execution.registry.decoder(Any if return_type is None else return_type)
         task: DurableTask[Any] = DurableTask(execution.loop, name, decode=decode, on_cancel=execution.external_events.give_up)
         execution.external_events.wait(task)
-        limit_duration(execution, task, timeout, f"event {name!r}")
+        limit_duration(execution, task, limit, f"event {name!r}")
         return task
 
     def send_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Raise an external event at another orchestration. Dropped if there is no such instance or it has ended."""
         execution = self._active()
         check_instance_id(instance_id)
-        if not name:
-            raise ValueError("an event name must not be empty")
+        check_text(name, "an event name")
         text = execution.registry.check_size(execution.registry.encode_any(data), f"the data of event {name!r}")
         execution.command(ev.EventSent(execution.next_number("entity"), instance_id, name, text))
 
@@ -315,7 +313,7 @@ class OrchestrationContext:
         registry = self._execution.registry
         return self._call_entity(id, operation, registry.encode_arguments(args), registry.decoder(return_type))
 
-    def signal_entity(self, id: EntityId, operation: str, *args: Any, signal_time: datetime | timedelta | None = None) -> None:
+    def signal_entity(self, id: EntityId, operation: str, *args: Any, signal_time: datetime | Duration | None = None) -> None:
         """Signal an operation by name, at once or to be delivered at ``signal_time``; ``ctx.entity(cls, key).signal(...)`` is the typed
         form."""
         self._signal_entity(id, operation, self._execution.registry.encode_arguments(args), signal_time)
@@ -327,10 +325,10 @@ class OrchestrationContext:
         also if the orchestration fails, is terminated or continues as new. Inside, ``LockingRulesViolationError`` refuses what could
         deadlock: a second section, a sub-orchestration, a call to an entity that is not locked (signals are fine).
         """
-        return CriticalSection(self._active(), (each.id if isinstance(each, EntityRef) else each for each in entities))
+        return CriticalSection(self._active(), [each.id if isinstance(each, EntityRef) else checked_entity_id(each) for each in entities])
 
     def _call_entity(self, id: EntityId, operation: str, input: tuple[str | None, int], decode: Decoder) -> DurableTask[Any]:
-        execution, name = self._active(), f"{id.name}.{operation}"
+        execution, name = self._active(), f"{checked_entity_id(id).name}.{check_text(operation, 'the name of an operation')}"
         if execution.section is not None:
             execution.section.check_call(id.instance_id)
         execution.registry.check_size(input[0], f"the input of {name}")
@@ -340,9 +338,9 @@ class OrchestrationContext:
 
         return self._call("entity", name, decode, schedule, None, None)
 
-    def _signal_entity(self, id: EntityId, operation: str, input: tuple[str | None, int], when: datetime | timedelta | None) -> None:
-        execution = self._active()
-        execution.registry.check_size(input[0], f"the input of {id.name}.{operation}")
+    def _signal_entity(self, id: EntityId, operation: str, input: tuple[str | None, int], when: datetime | Duration | None) -> None:
+        execution, name = self._active(), f"{checked_entity_id(id).name}.{check_text(operation, 'the name of an operation')}"
+        execution.registry.check_size(input[0], f"the input of {name}")
         due_us = 0 if when is None else due_time_us(when, execution.loop.now_us, "a signal")
         execution.command(ev.EntitySignaled(execution.next_number("entity"), id.instance_id, operation, *input, due_us=due_us))
 
@@ -371,11 +369,4 @@ class OrchestrationContext:
 
 def _take_options(given: dict[str, Any]) -> tuple[RetryPolicy | None, timedelta | None, dict[str, str] | None]:
     """Out of a call's keyword arguments; those that are left are the callee's."""
-    retry, timeout, tags = given.pop("retry", None), given.pop("timeout", None), given.pop("tags", None)
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise TypeError(f"retry must be a RetryPolicy, got {retry!r}")
-    if timeout is not None and not (isinstance(timeout, timedelta) and timeout > timedelta(0)):
-        raise TypeError(f"timeout must be a timedelta above zero, got {timeout!r}")
-    if tags is not None and not (isinstance(tags, dict) and all(isinstance(text, str) for pair in tags.items() for text in pair)):
-        raise TypeError(f"tags must be a dict of texts, got {tags!r}")
-    return retry, timeout, tags
+    return checked_options(given.pop("retry", None), given.pop("timeout", None), given.pop("tags", None)) if given else (None, None, None)

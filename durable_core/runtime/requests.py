@@ -8,10 +8,11 @@ from typing import Any
 from durable_core import events as ev
 from durable_core.backend import CreateInstance
 from durable_core.codec import encode_event
-from durable_core.definitions.entity import EntityId
+from durable_core.definitions.entity import EntityId, checked_entity_id
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import Callee, Registry
-from durable_core.ids import check_instance_id
+from durable_core.errors import PayloadError
+from durable_core.ids import check_instance_id, check_tags, check_text
 from durable_core.runtime.fresh import fresh_id
 
 
@@ -32,7 +33,7 @@ def start_request(
     if instance_id is None:
         instance_id = (fn if isinstance(fn, Orchestrator) else callee.definition).instance_id
     instance_id = fresh_id() if instance_id is None else check_instance_id(instance_id)
-    start, execution = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=tags or {})), fresh_id()
+    start, execution = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=check_tags(tags) or {})), fresh_id()
     return CreateInstance(instance_id, execution, callee.name, start, execution, **more)
 
 
@@ -40,10 +41,14 @@ def operation_request(
     registry: Registry, id: EntityId, operation: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ev.OperationRequested:
     """A signal. An operation given as the class's function, or of an entity that is known here, is checked against its signature."""
-    if isinstance(operation, str) and id.name not in registry.entities:
+    if isinstance(operation, str) and checked_entity_id(id).name not in registry.entities:
+        check_text(operation, "the name of an operation")
+        if kwargs:
+            what = f"operation {operation!r} is called by name: its signature is unknown here"
+            raise PayloadError(f"{what}, so keyword arguments ({', '.join(kwargs)}) cannot be bound; pass them by position")
         name, (text, arity) = operation, registry.encode_arguments(args)
     else:
-        bound = registry.entity(id.name).operation(operation)
+        bound = registry.entity(checked_entity_id(id).name).operation(operation)
         name, (text, arity) = bound.name, bound.encode(args, kwargs)
     registry.check_size(text, f"the input of {id.name}.{name}")
     return ev.OperationRequested(name, text, arity)

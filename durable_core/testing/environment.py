@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from durable_core.errors import UsageError
-from durable_core.moments import to_datetime
+from durable_core.moments import Duration, duration, to_datetime
 from durable_core.runtime.client.client import DurableClient
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.session import Session
@@ -69,7 +69,7 @@ class Environment:
         """The virtual time: aware, UTC."""
         return to_datetime(self._clock.now_us())
 
-    async def advance(self, by: timedelta = timedelta()) -> None:
+    async def advance(self, by: Duration = timedelta()) -> None:
         """Let this much time pass, with all that is due on the way, and return when everything has come to rest. ``advance()`` lets no time
         pass: it only waits for what is under way."""
         if asyncio.current_task() in self._running:
@@ -80,7 +80,7 @@ class Environment:
         with self._clock.driven():
             await self._clock.sleep(seconds, LAST)
 
-    async def sleep(self, by: timedelta) -> None:
+    async def sleep(self, by: Duration) -> None:
         """Wait until this much time has passed, without making it pass: for a fake activity that takes two hours, or for a task that acts
         beside the one that waits for the result."""
         await self._clock.sleep(_seconds(by), BESIDE)
@@ -194,7 +194,8 @@ def _without_routine(options: WorkerOptions) -> WorkerOptions:
     )
 
 
-def _seconds(by: timedelta) -> float:
-    if by < timedelta():
+def _seconds(by: Duration) -> float:
+    while_ = duration(by, "a while")
+    if while_ < timedelta():
         raise ValueError(f"time passes forwards only, got {by}")
-    return by.total_seconds()
+    return while_.total_seconds()

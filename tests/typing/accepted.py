@@ -57,6 +57,11 @@ def sync(x: int) -> float:
     return float(x)
 
 
+@engine.activity(timeout=60, tags={"team": "red"}, retry=RetryPolicy(first_retry_interval=0.5, retry_timeout=60, non_retriable=ValueError))
+async def tagged(x: int) -> str:
+    return str(x)
+
+
 @engine.activity
 async def context_only(ctx: ActivityContext) -> int:
     return ctx.attempt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from datetime import datetime, timedelta
-from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, TypeVarTuple, Unpack, get_args, overload
 
 from durable_core import backend as store
 from durable_core import events as ev
@@ -13,12 +13,13 @@ from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePoli
 from durable_core.codec import decode_events
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import InstanceAlreadyExistsError, OrchestrationFailedError, StoreUnavailableError
-from durable_core.moments import to_us
+from durable_core.ids import check_instance_id, check_lookup_id
+from durable_core.moments import Duration, due_time_us, duration
 from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.client.entities import EntityClient
 from durable_core.runtime.client.lifecycle import LifecycleClient
 from durable_core.runtime.client.records import OrchestrationState, decode_failure, read_record
-from durable_core.runtime.client.sender import not_found, range_us
+from durable_core.runtime.client.sender import checked_filter, checked_page_size, checked_statuses, not_found, range_us
 from durable_core.runtime.requests import start_request
 
 P = ParamSpec("P")
@@ -29,11 +30,14 @@ Ts = TypeVarTuple("Ts")
 _logger = logging.getLogger("durable_core.engine")
 
 
+_REUSE_POLICIES: tuple[ReusePolicy, ...] = get_args(ReusePolicy)
+
+
 class StartOptions(TypedDict, total=False):
     """Of ``schedule_new_orchestration``."""
 
     instance_id: str | None
-    start_at: datetime | None
+    start_at: datetime | Duration | None
     reuse_policy: ReusePolicy
     tags: dict[str, str] | None
 
@@ -46,7 +50,7 @@ class OrchestrationHandle(Generic[O]):
         self._decode = decode
         self.id = instance_id
 
-    async def result(self, timeout: timedelta | None = None) -> O:
+    async def result(self, timeout: Duration | None = None) -> O:
         """Wait for the end and give the output. Raises ``OrchestrationFailedError`` if it FAILED or was TERMINATED, ``TimeoutError``,
         ``InstanceNotFoundError``. Without a ``timeout`` an instance that cannot get on (parked, say) is waited for until a person acts."""
         end = await self._client._wait(self.id, timeout, ENDED, told=True)
@@ -95,11 +99,13 @@ class DurableClient(LifecycleClient, EntityClient):
     ) -> Any:
         """Start an orchestration; when this returns, the start is durable.
 
-        Without ``instance_id`` a fresh one is made. ``start_at`` (aware) delays it. ``reuse_policy`` decides if the id is taken: "error"
+        Without ``instance_id`` a fresh one is made. ``start_at`` delays it, to a time (aware) or for a while. ``reuse_policy`` decides if the id is taken: "error"
         raises ``InstanceAlreadyExistsError``, "return_existing" gives a handle on what is there, "replace_ended" and
         "terminate_and_replace" start anew. Also raises ``ArgumentsError``, ``PayloadError``, ``NotRegisteredError``,
         ``InvalidInstanceIdError``, ``StoreError``.
         """
+        if reuse_policy not in _REUSE_POLICIES:
+            raise ValueError(f"reuse_policy must be one of {', '.join(map(repr, _REUSE_POLICIES))}, got {reuse_policy!r}")
         worker, callee = self._opened().worker, self._registry.orchestrator(fn)
         holder = worker.id if worker is not None and start_at is None and worker.can_take(callee.name) else None
         more = {"reuse": reuse_policy, "delay_us": self._delay_us(start_at), "worker": holder}
@@ -111,8 +117,9 @@ class DurableClient(LifecycleClient, EntityClient):
             raise InstanceAlreadyExistsError(create.instance, text)
         return OrchestrationHandle(self, create.instance, decode)
 
-    def _delay_us(self, start_at: datetime | None) -> int:
-        return max(0, to_us(start_at, "start_at") - self._now_us()) if start_at is not None else 0
+    def _delay_us(self, start_at: datetime | Duration | None) -> int:
+        now_us = self._now_us()
+        return max(0, due_time_us(start_at, now_us, "start_at") - now_us) if start_at is not None else 0
 
     @overload
     def get_handle(self, fn: Orchestrator[..., O], instance_id: str, /) -> OrchestrationHandle[O]: ...
@@ -120,7 +127,7 @@ class DurableClient(LifecycleClient, EntityClient):
     def get_handle(self, fn: str, instance_id: str, /) -> OrchestrationHandle[Any]: ...
     def get_handle(self, fn: Any, instance_id: str, /) -> OrchestrationHandle[Any]:
         """A handle on an instance that somebody started, typed by its orchestrator. Asks the store nothing."""
-        return OrchestrationHandle(self, instance_id, self._registry.orchestrator(fn).decode_result)
+        return OrchestrationHandle(self, check_instance_id(instance_id), self._registry.orchestrator(fn).decode_result)
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,7 +139,7 @@ class DurableClient(LifecycleClient, EntityClient):
     async def query_instances(
         self,
         *,
-        statuses: Collection[InstanceStatus] | None = None,
+        statuses: InstanceStatus | Collection[InstanceStatus] | None = None,
         name: str | None = None,
         id_prefix: str | None = None,
         parent: str | None = None,
@@ -141,40 +148,49 @@ class DurableClient(LifecycleClient, EntityClient):
         page_size: int = 200,
     ) -> AsyncIterator[OrchestrationState]:
         """All instances that match, in order of creation. What matches throughout is given exactly once, whatever changes meanwhile."""
-        of = frozenset(statuses) if statuses is not None else None
-        wanted = store.InstanceFilter(of, name, id_prefix, parent, range_us(created_from), range_us(created_to))
-        async for record in self._opened().reader.records(wanted, page_size):
+        wanted = store.InstanceFilter(
+            checked_statuses(statuses),
+            checked_filter(name, "name"),
+            checked_filter(id_prefix, "id_prefix"),
+            checked_filter(parent, "parent"),
+            range_us(created_from),
+            range_us(created_to),
+        )
+        async for record in self._opened().reader.records(wanted, checked_page_size(page_size)):
             yield read_record(record, self._registry)
 
     async def get_history(self, instance_id: str) -> list[ev.Event]:
         """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
         reader = self._opened().reader
+        check_lookup_id(instance_id)
         events = [event async for row in reader.history(instance_id) for event in decode_events(row)]
         if not events and await reader.record(instance_id) is None:
             raise not_found(instance_id)
         return events
 
-    async def wait_for_start(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
+    async def wait_for_start(self, instance_id: str, timeout: Duration | None = None) -> OrchestrationState:
         """Wait until the instance has left PENDING. Raises ``TimeoutError``, ``InstanceNotFoundError``."""
         started = frozenset(InstanceStatus) - {InstanceStatus.PENDING}
         return read_record(await self._wait(instance_id, timeout, started), self._registry)
 
-    async def wait_for_completion(self, instance_id: str, timeout: timedelta | None = None) -> OrchestrationState:
+    async def wait_for_completion(self, instance_id: str, timeout: Duration | None = None) -> OrchestrationState:
         """Wait until the instance has ended, in any process. Raises ``TimeoutError`` (which tells of the instance's problem, if it has one),
         ``InstanceNotFoundError`` (also if it is purged meanwhile)."""
         return read_record(await self._wait(instance_id, timeout, ENDED), self._registry)
 
-    async def _wait(self, instance_id: str, timeout: timedelta | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
+    async def _wait(self, instance_id: str, timeout: Duration | None, wanted: frozenset[InstanceStatus], told: bool = False) -> Any:
         """The ``InstanceRecord``. If to be ``told`` is enough, an instance that this process's worker has in hand is not read from the store
         at all: the ``RecordUpdate`` of its last commit says status, output and failure.
 
         A problem is warned of, and waited through: a person may put it right. So is an outage of the store.
         """
+        check_lookup_id(instance_id)
+        limit = duration(timeout, "timeout") if timeout is not None else None
         waiters, problem = self._opened().waiters, None
         look = not (told and waiters.watched_here(instance_id))
         away: StoreUnavailableError | None = None
         try:
-            async with self._opened().clock.client_waits(timeout.total_seconds() if timeout is not None else None):
+            async with self._opened().clock.client_waits(limit.total_seconds() if limit is not None else None):
                 while True:
                     with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
                         if look:
@@ -195,7 +211,7 @@ class DurableClient(LifecycleClient, EntityClient):
                             return update
                         look = True
         except TimeoutError:
-            raise TimeoutError(_in_vain(instance_id, wanted, timeout, problem, away)) from away
+            raise TimeoutError(_in_vain(instance_id, wanted, limit, problem, away)) from away
 
 
 def _in_vain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from attrs import field, frozen
@@ -11,9 +11,10 @@ from attrs import field, frozen
 from durable_core.backend import InstanceFilter, InstanceRecord, OutcomeStatus, Purge
 from durable_core.definitions.entity import EntityId
 from durable_core.definitions.registry import Registry
+from durable_core.ids import check_text
 from durable_core.mailbox import EntitySnapshot, decode_snapshot
-from durable_core.moments import due_time_us, to_datetime
-from durable_core.runtime.client.sender import Sender, range_us
+from durable_core.moments import Duration, due_time_us, to_datetime
+from durable_core.runtime.client.sender import Sender, checked_page_size, range_us
 from durable_core.runtime.requests import operation_request
 
 E = TypeVar("E")
@@ -40,7 +41,7 @@ class EntityState:
 
 class EntityClient(Sender):
     async def signal_entity(
-        self, id: EntityId, operation: str | Callable[..., Any], *args: Any, signal_time: datetime | timedelta | None = None, **kwargs: Any
+        self, id: EntityId, operation: str | Callable[..., Any], *args: Any, signal_time: datetime | Duration | None = None, **kwargs: Any
     ) -> None:
         """Send one operation, to be delivered at once or at ``signal_time``; it is durable when this returns. An operation given as the
         class's function is checked against its signature."""
@@ -65,6 +66,8 @@ class EntityClient(Sender):
         """All entities that match, in the order of their first use. ``key_prefix`` needs a ``name``."""
         if key_prefix and not name:
             raise ValueError("key_prefix needs the entity's name, too")
+        if key_prefix:
+            check_text(key_prefix, "key_prefix")
         wanted = InstanceFilter(
             name=EntityId(name, "-").name if name is not None else None,
             id_prefix=EntityId(name, key_prefix).instance_id if name is not None and key_prefix else None,
@@ -72,7 +75,7 @@ class EntityClient(Sender):
             updated_to_us=range_us(updated_to),
             entities=True,
         )
-        async for record in self._opened().reader.records(wanted, page_size):
+        async for record in self._opened().reader.records(wanted, checked_page_size(page_size)):
             yield self._entity_state(record)
 
     async def clean_entity_storage(self) -> int:

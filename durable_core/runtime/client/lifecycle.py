@@ -10,13 +10,15 @@ from durable_core import events as ev
 from durable_core.backend import ENDED, CreateInstance, InstanceFilter, InstanceStatus, OutcomeStatus, Purge, ReusePolicy
 from durable_core.codec import decode_event, encode_event
 from durable_core.errors import InstanceAlreadyExistsError
-from durable_core.runtime.client.sender import Sender, not_found, range_us
+from durable_core.ids import check_instance_id, check_text
+from durable_core.runtime.client.sender import Sender, checked_filter, checked_statuses, not_found, range_us
 from durable_core.runtime.fresh import fresh_id
 
 
 class LifecycleClient(Sender):
     async def raise_event(self, instance_id: str, name: str, data: Any = None) -> bool:
         """Send an external event. False if the instance has ended (the event is dropped). Raises ``InstanceNotFoundError``."""
+        check_text(name, "an event name")
         text = self._registry.check_size(self._registry.encode_any(data), f"the data of event {name!r}")
         return await self._send(instance_id, ev.EventRaised(name, text))
 
@@ -28,11 +30,11 @@ class LifecycleClient(Sender):
 
     async def suspend(self, instance_id: str, reason: str = "") -> bool:
         """Run no more turns until ``resume``; messages are kept. False if it has ended."""
-        return await self._send(instance_id, ev.ExecutionSuspended(reason), control=True)
+        return await self._send(instance_id, ev.ExecutionSuspended(_reason(reason)), control=True)
 
     async def resume(self, instance_id: str, reason: str = "") -> bool:
         """Go on after ``suspend``. False if it has ended."""
-        return await self._send(instance_id, ev.ExecutionResumed(reason), control=True)
+        return await self._send(instance_id, ev.ExecutionResumed(_reason(reason)), control=True)
 
     async def restart(self, instance_id: str, *, new_instance_id: str | None = None) -> str:
         """Start an orchestration again from the beginning, with the input and tags that its last execution had; gives the instance id.
@@ -40,12 +42,14 @@ class LifecycleClient(Sender):
         Under its own id it has to have ended (``InstanceAlreadyExistsError``) and its record is replaced; ``new_instance_id`` leaves it
         alone. Nobody's sub-orchestration any more, whatever it was. Raises ``InstanceNotFoundError``.
         """
+        if new_instance_id is not None:
+            check_instance_id(new_instance_id)
         record = await self._read(instance_id)
         if record is None:
             raise not_found(instance_id)
         before: ev.ExecutionStarted = decode_event(record.start, 0)
         start = ev.ExecutionStarted(before.name, before.input, before.arity, tags=before.tags)
-        target, execution = new_instance_id or instance_id, fresh_id()
+        target, execution = instance_id if new_instance_id is None else new_instance_id, fresh_id()
         reuse: ReusePolicy = "replace_ended" if new_instance_id is None else "error"
         create = CreateInstance(target, execution, record.name, encode_event(start), execution, reuse)
         if (await self._apply(create)).status is OutcomeStatus.EXISTS:
@@ -71,7 +75,7 @@ class LifecycleClient(Sender):
     async def purge_instances(
         self,
         *,
-        statuses: Collection[InstanceStatus] = ENDED,
+        statuses: InstanceStatus | Collection[InstanceStatus] = ENDED,
         name: str | None = None,
         id_prefix: str | None = None,
         created_from: datetime | None = None,
@@ -81,9 +85,9 @@ class LifecycleClient(Sender):
     ) -> int:
         """Purge all instances that have ended and match; ``updated_to`` bounds when they ended. How many."""
         wanted = InstanceFilter(
-            frozenset(statuses) & ENDED,
-            name,
-            id_prefix,
+            (checked_statuses(statuses) or ENDED) & ENDED,
+            checked_filter(name, "name"),
+            checked_filter(id_prefix, "id_prefix"),
             created_from_us=range_us(created_from),
             created_to_us=range_us(created_to),
             updated_to_us=range_us(updated_to),
@@ -96,3 +100,7 @@ class LifecycleClient(Sender):
         children = [record async for record in self._opened().reader.records(wanted)] if recursive else []
         purged = (await self._apply(Purge(instance_id, force=force))).status is not OutcomeStatus.GONE
         return purged + sum([await self._purge(child.instance, recursive, force) for child in children])
+
+
+def _reason(given: str) -> str:
+    return check_text(given, "a reason") if given != "" else given

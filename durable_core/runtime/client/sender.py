@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from durable_core import backend as store
-from durable_core.backend import OutcomeStatus
+from durable_core.backend import InstanceStatus, OutcomeStatus
 from durable_core.codec import encode_event
 from durable_core.definitions.registry import Registry
 from durable_core.errors import InstanceNotFoundError, StoreError
 from durable_core.events import EntityRequest, Event
+from durable_core.ids import check_lookup_id, check_text
 from durable_core.moments import to_us
 from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.session import Session
@@ -45,6 +46,7 @@ class Sender:
         self, target: str, event: Event | EntityRequest, *, control: bool = False, creates: str | None = None, due_us: int = 0
     ) -> bool:
         """False if the target has ended."""
+        check_lookup_id(target)
         message = store.Message(fresh_id(), target, encode_event(event), None, self._name, due_us, control=control, creates=creates)
         outcome = await self._apply(store.SendMessage(message))
         if outcome.status is OutcomeStatus.GONE:
@@ -53,12 +55,34 @@ class Sender:
 
     async def _read(self, instance_id: str) -> store.InstanceRecord | None:
         """Of an orchestration: entities have no ``start``."""
-        record = await self._opened().reader.record(instance_id)
+        record = await self._opened().reader.record(check_lookup_id(instance_id))
         return record if record is not None and record.start else None
 
 
 def not_found(instance_id: str) -> InstanceNotFoundError:
     return InstanceNotFoundError(instance_id, f"there is no instance {instance_id!r} (never started, or purged)")
+
+
+def checked_filter(given: str | None, what: str) -> str | None:
+    """A text by which instances are sought. Raises ``TypeError``, ``ValueError``."""
+    return None if given is None else check_text(given, what)
+
+
+def checked_statuses(given: InstanceStatus | Collection[InstanceStatus] | None) -> frozenset[InstanceStatus] | None:
+    """One or several. Raises ``TypeError``, ``ValueError``."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        given = (InstanceStatus(given),)
+    if not isinstance(given, Collection):
+        raise TypeError(f"statuses must be a list of InstanceStatus, got {given!r}")
+    return frozenset(map(InstanceStatus, given))
+
+
+def checked_page_size(given: int) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ValueError(f"page_size must be a number above zero, got {given!r}")
+    return given
 
 
 def range_us(moment: datetime | None) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Coroutine
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from msgspec import field
@@ -23,7 +23,7 @@ from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import FailureDetails
 from durable_core.failures import describe
 from durable_core.mailbox import EntitySnapshot, Served, decode_snapshot, encode_snapshot
-from durable_core.moments import due_time_us, to_datetime
+from durable_core.moments import Duration, due_time_us, to_datetime
 from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.requests import operation_request, start_request
 from durable_core.runtime.session import LocalWorker, Session
@@ -126,7 +126,7 @@ class EntityOutbox:
         self.sent: list[Message | CreateInstance] = []
 
     def signal(
-        self, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], when: datetime | timedelta | None, /
+        self, id: EntityId, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], when: datetime | Duration | None, /
     ) -> None:
         request = operation_request(self._registry, id, operation, args, kwargs)
         due_us = 0 if when is None else due_time_us(when, self._live.now_us, "a signal")
