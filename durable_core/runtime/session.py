@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from durable_core.backend import Backend, ClaimedTurn, Command, CreateInstance
 from durable_core.definitions.registry import Registry
@@ -66,6 +66,14 @@ class Session:
         while True:
             await self.clock.sleep(self.options.poll_s)
             self.waiters.poll()
+
+    def cuts_off(self, error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+        """Whether users' code that runs on the event loop, in ``task``, was ended from outside by what came out of it: by Ctrl-C, or with
+        the loop (somebody has cancelled all its tasks, or it is gone). Anything else is of the code's own making."""
+        if isinstance(error, asyncio.CancelledError):
+            return any(each.cancelling() > 0 or each.cancelled() for each in self._tasks)
+        loop_is_gone = isinstance(error, GeneratorExit) and asyncio.current_task(self._tasks[0].get_loop()) is not task
+        return loop_is_gone or isinstance(error, KeyboardInterrupt)
 
     def wake(self) -> None:
         """There may be something to claim."""

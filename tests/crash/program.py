@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import zlib
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ from durable_core import (
     OrchestrationContext,
     RetryPolicy,
     StoreUnavailableError,
+    TaskFailedError,
     WorkerOptions,
     activity,
     entity,
@@ -239,14 +241,64 @@ dawdling = threading.Event()
 
 @entity
 class Misfit:
-    """An entity that kills its process, or takes its time."""
+    """An entity that kills its process, leaves it, or takes its time."""
 
     async def kill(self) -> None:
         os._exit(9)
 
+    async def leave(self) -> None:
+        sys.exit(2)
+
+    def leave_in_a_thread(self) -> None:
+        sys.exit(2)
+
+    async def leave_by_a_task(self) -> None:
+        leaving = asyncio.create_task(self.leave())
+        await asyncio.sleep(600)
+        await leaving
+
+    async def interrupt(self) -> None:
+        raise KeyboardInterrupt
+
+    async def cancel(self) -> None:
+        raise asyncio.CancelledError
+
     async def dawdle(self, seconds: float) -> None:
         dawdling.set()
         await asyncio.sleep(seconds)
+
+
+@activity
+async def leave() -> None:
+    sys.exit(2)
+
+
+@activity
+async def cancel_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(600)
+
+
+@orchestrator
+async def rude(ctx: OrchestrationContext) -> list[str]:
+    """What becomes of those that end in what is no ``Exception``."""
+    misfit = ctx.entity(Misfit, "rude")
+    ended: list[str] = []
+    calls: tuple[Callable[[], Awaitable[Any]], ...] = (
+        lambda: misfit.call(Misfit.leave),
+        lambda: misfit.call(Misfit.leave_in_a_thread),
+        lambda: misfit.call(Misfit.cancel),
+        lambda: ctx.call_activity(leave),
+        lambda: ctx.call_activity(cancel_itself),
+    )
+    for call in calls:
+        try:
+            await call()
+        except TaskFailedError as error:
+            ended.append(error.details.type.rpartition(".")[2])
+    return ended
 
 
 @orchestrator
@@ -287,7 +339,7 @@ def new_engine(**options: Any) -> DurableEngine:
     engine = DurableEngine(options=WorkerOptions(**options))
     engine.register(
         Tally, step, step_in_thread, add_pair, flaky, child, generations, retrying, root, fetch, store, errand,
-        wander, fan_out, poison, Misfit, innocent, slow, burn, slowly, burning,
+        wander, fan_out, poison, Misfit, innocent, slow, burn, slowly, burning, leave, cancel_itself, rude,
     )  # fmt: skip
     return engine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 
 from durable_core import EntityId
 from tests.crash.children import PATIENCE_S, TIMEOUT_S, Child, Place
-from tests.crash.program import Misfit, dawdling, innocent, new_engine, poison
+from tests.crash.program import Misfit, dawdling, innocent, new_engine, poison, rude
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S)]
 
@@ -94,3 +95,43 @@ def test_to_be_interrupted_by_an_end_in_order_is_no_attempt(place: Place) -> Non
         assert place.store.rows("SELECT attempt, messages FROM instances") == [(0, 1)]
 
     asyncio.run(main())
+
+
+def test_what_leaves_or_cancels_itself_fails_and_ends_no_process(place: Place) -> None:
+    async def begin() -> None:
+        engine = new_engine()
+        async with engine.open(place.url, worker=False):
+            await engine.client.schedule_new_orchestration(rude, instance_id="rude")
+
+    asyncio.run(begin())
+    worker = place.start_worker(max_attempts=ATTEMPTS)
+    assert settles(place, worker), place.errors()
+    place.stop()
+    worker.finish()
+    [(status, output)] = place.store.rows("SELECT status, output FROM instances WHERE id = 'rude'")
+    assert status == "COMPLETED", place.errors()
+    assert json.loads(str(output)) == ["SystemExit", "SystemExit", "CancelledError", "SystemExit", "CancelledError"]
+
+
+@pytest.mark.parametrize("how", ["leave_by_a_task", "interrupt"])
+def test_an_operation_that_ends_its_host_each_time_is_parked(place: Place, how: str) -> None:
+    async def begin() -> None:
+        engine = new_engine()
+        async with engine.open(place.url, worker=False):
+            await engine.client.signal_entity(EntityId("misfit", "leaver"), how)
+            await engine.client.schedule_new_orchestration(innocent, 7, instance_id="innocent7")
+
+    asyncio.run(begin())
+    deaths = 0
+    worker = place.start_worker(max_attempts=ATTEMPTS, first_backoff_s=0.01)
+    while not settles(place, worker):
+        deaths += 1
+        assert deaths <= ATTEMPTS + 1, place.errors()
+        worker = place.start_worker(max_attempts=ATTEMPTS, first_backoff_s=0.01)
+    place.stop()
+    worker.finish()
+    assert deaths >= 1
+    [(id, problem)] = parked(place).items()
+    assert id == "@misfit@leaver"
+    assert "purge it" in str(problem)
+    assert place.store.rows("SELECT status FROM instances WHERE id = 'innocent7'") == [("COMPLETED",)]

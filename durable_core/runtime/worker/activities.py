@@ -163,21 +163,25 @@ class ActivityRunner:
                 result = bound.encode_result(await lane.run(bound.definition, *args))
             event = TaskCompleted(scheduled.id, self._session.registry.check_size(result, f"the result of activity {bound.name!r}"))
         except BaseException as error:  # SystemExit and a cancellation of its own making are failures like any other
-            # Not so that of a loop that is torn down: what it cuts off runs again.
-            if not lease.cancelled and _was_cut_off(error):
+            # Not so what cuts it off from outside: it runs again.
+            if not lease.cancelled and self._was_cut_off(lease, error):
                 lease.cancelled = lease.cut_off = True
             event = TaskFailed(scheduled.id, describe(error))
-        del self._leases[lease.task.id]
-        self._give_back(lease)
-        lane.free += 1
-        if lease.holder is not None:
-            lease.holder.local_tasks -= 1
+            if isinstance(error, KeyboardInterrupt) and lease.cut_off:
+                self._forget(lease)
+                raise
+        self._forget(lease)
         self._ended(lease, event)
 
+    def _forget(self, lease: TaskLease) -> None:
+        del self._leases[lease.task.id]
+        self._give_back(lease)
+        self._lanes[lease.bound.name].free += 1
+        if lease.holder is not None:
+            lease.holder.local_tasks -= 1
 
-def _was_cut_off(error: BaseException) -> bool:
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    def _was_cut_off(self, lease: TaskLease, error: BaseException) -> bool:
+        return lease.bound.definition.is_async and self._session.cuts_off(error, lease.running)
 
 
 def _kind(activity: Activity[..., Any]) -> str:

@@ -6,6 +6,7 @@ kept; its snapshot is enough. Synchronous operations may do I/O, so they run in 
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Coroutine
@@ -39,17 +40,21 @@ Result = str | FailureDetails | None
 
 class LiveEntity(LiveInstance, eq=False, kw_only=True):
     """``snapshot`` is what is stored; ``loaded`` the object with this state, None until it is needed (and after a rollback). ``sent`` is what
-    the operations of the turn under way have sent, ``now_us`` when it began."""
+    the operations of the turn under way have sent, ``now_us`` when it began,
+    ``serving`` what carries them out."""
 
     bound: BoundEntity
     snapshot: EntitySnapshot
     loaded: LoadedEntity | None = None
     sent: list[Message | CreateInstance] = field(default_factory=list)
     now_us: int = 0
+    serving: asyncio.Task[None] | None = None
 
 
 class EntityRunner(Runner[LiveEntity]):
     """``threads`` are the activities', too."""
+
+    way_out = "purge it"
 
     def __init__(self, session: Session, worker: LocalWorker, threads: DaemonThreads) -> None:
         super().__init__(session, worker)
@@ -62,7 +67,7 @@ class EntityRunner(Runner[LiveEntity]):
 
     def turn(self, live: LiveEntity) -> None:
         live.in_flight = [live.queue.popleft() for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn))]
-        self.background(self._serve(live))
+        live.serving = self.background(self._serve(live))
 
     async def _serve(self, live: LiveEntity) -> None:
         live.sent, live.now_us = [], self.session.clock.now_us()
@@ -71,6 +76,9 @@ class EntityRunner(Runner[LiveEntity]):
             served = [each for message in arrived for each in live.snapshot.admit(message.sender, decode_event(message.payload, 0))]
             results = await self._run_operations(live, served)
             replies = [_reply(live, request, result) for request, result in zip(served, results, strict=True)]
+        except KeyboardInterrupt as error:  # the host's; if it comes from the operation itself, the attempts are counted
+            self.give_up(live, error)
+            raise
         except Exception as error:  # not an operation's failure: ours
             self.give_up(live, error)
             return
@@ -84,16 +92,37 @@ class EntityRunner(Runner[LiveEntity]):
         results: list[Result] = []
         for runs_here, group in itertools.groupby(requests, lambda request: _runs_here(live.bound, request)):
             if runs_here:
-                results += [await self._operate(live, request) for request in group]
+                results += [await self._operate_here(live, request) for request in group]
             else:
                 results += await self._threads.run(self._operate_in_thread, live, list(group))
         return results
+
+    async def _operate_here(self, live: LiveEntity, request: Served) -> Result:
+        result = await self._operate(live, request)
+        if live.serving is not None and live.serving.cancelling():
+            await self._forget_cancellation(live.serving)
+        return result
+
+    async def _forget_cancellation(self, serving: asyncio.Task[None]) -> None:
+        """The operation has cancelled its own task, and perhaps not waited for that: it would hit the next one."""
+        while serving.uncancel():
+            pass
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as error:
+            if self._cuts_off(error, serving):
+                raise
+
+    def _cuts_off(self, error: BaseException, serving: asyncio.Task[None] | None) -> bool:
+        closing = self.closing and isinstance(error, asyncio.CancelledError)
+        return closing or self.session.cuts_off(error, serving)
 
     def _operate_in_thread(self, live: LiveEntity, requests: list[Served]) -> list[Result]:
         return [_run_through(self._operate(live, request)) for request in requests]
 
     async def _operate(self, live: LiveEntity, request: Served) -> Result:
-        """One operation: its result. A result or a state that cannot be encoded fails it."""
+        """One operation: its result. Whatever comes out of it is its failure, and so is a result or a state that cannot be encoded; but not
+        what cuts it off from outside."""
         if isinstance(request, ev.LockRequested):
             return None
         registry = self.session.registry
@@ -107,8 +136,10 @@ class EntityRunner(Runner[LiveEntity]):
             registry.check_size(text, f"the result of {bound.definition.what}")
             state, deleted = (None, list[str]()) if context.state_deleted else live.bound.state.save(loaded, live.snapshot.state)
             registry.check_size("".join((state or {}).values()), f"the state of entity {live.instance!r}")
-        except Exception as error:
+        except BaseException as error:
             live.loaded = None
+            if _runs_here(live.bound, request) and self._cuts_off(error, live.serving):
+                raise
             return describe(error)
         live.snapshot.state, live.snapshot.deleted = state, deleted
         live.sent += outbox.sent

@@ -27,7 +27,7 @@ from durable_core.runtime.worker.activities import ActivityRunner
 from durable_core.runtime.worker.commits import TurnTranslator, termination
 from durable_core.runtime.worker.guard import TurnGuard
 from durable_core.runtime.worker.live import Arrival, LiveInstance, TaskLease
-from durable_core.runtime.worker.runner import Runner
+from durable_core.runtime.worker.runner import Runner, host_dies
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REPLAY_SLICE_S = 0.005
@@ -243,7 +243,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         self.worker.freed()
 
     def _give_task_back(self, lease: TaskLease) -> None:
-        self._submit_and_wake(ReleaseTask(lease.task.id, self.worker_id, lease.task.attempt, uncount=True))
+        self._submit_and_wake(ReleaseTask(lease.task.id, self.worker_id, lease.task.attempt, uncount=not host_dies()))
 
     async def close(self) -> None:
         await super().close()

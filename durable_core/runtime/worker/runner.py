@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Coroutine
@@ -27,6 +28,9 @@ L = TypeVar("L", bound=LiveInstance)
 
 
 class Runner(ABC, Generic[L]):
+    way_out = "terminate or purge it"
+    """What a person can do about an instance that is parked."""
+
     def __init__(self, session: Session, worker: LocalWorker) -> None:
         self.session = session
         self.worker = worker
@@ -38,7 +42,7 @@ class Runner(ABC, Generic[L]):
         self._cached_bytes = 0
         self._failures: dict[str, int] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self.closing = False
 
     # ── what the kinds differ in ──────────────────────────────────────────────────────────────────────────────
 
@@ -80,7 +84,7 @@ class Runner(ABC, Generic[L]):
 
     def accept(self, claimed: ClaimedTurn) -> None:
         """Take a claimed instance in hand."""
-        if self._closed:
+        if self.closing:
             self.give_back(claimed)
             return
         live = self.find(claimed.instance, claimed.execution)
@@ -122,10 +126,11 @@ class Runner(ABC, Generic[L]):
         if not live.dead:
             self.turn(live)
 
-    def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def background(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(coroutine)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     # ── from commit to turn ───────────────────────────────────────────────────────────────────────────────────
 
@@ -255,17 +260,26 @@ class Runner(ABC, Generic[L]):
         self._drop(live, problem=text, delay_us=round(backoff_s * 1e6), uncount=isinstance(problem, ReplayError | StoreError))
 
     def _park(self, live: L, attempts: int) -> None:
-        problem = f"its turn was started {attempts} times and never came to an end (does it kill its process?). It is parked: terminate or purge it"
+        problem = (
+            f"its turn was started {attempts} times and never came to an end (does it kill its process?). It is parked: {self.way_out}"
+        )
         _logger.error("%r: %s", live.instance, problem)
         self._drop(live, problem=problem, park=True)
 
     async def close(self) -> None:
-        """Results that wait for a turn are saved. What is cut off counts no attempt: an end in order is nobody's crash."""
-        self._closed = True
+        """Results that wait for a turn are saved. What is cut off counts no attempt, since an end in order is nobody's crash; but it is one if
+        a ``SystemExit`` has left the event loop: whoever was at work may have raised it."""
+        self.closing = True
+        crashed = host_dies()
         for task in list(self._background):
             task.cancel()
         if self._background:
             await asyncio.wait(self._background)
         for live in list(self._live.values()):
-            self._drop(live, uncount=True)
+            self._drop(live, uncount=not (crashed and live.busy))
         await self.session.committer.flush()
+
+
+def host_dies() -> bool:
+    """Whether a ``SystemExit`` or a ``KeyboardInterrupt`` has left the event loop, or is about to: not an end in order."""
+    return isinstance(sys.exception(), SystemExit | KeyboardInterrupt)
