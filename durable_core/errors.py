@@ -11,7 +11,7 @@
     │   ├── OutsideOrchestratorError     a ctx method used where no turn of that instance runs
     │   ├── LockingRulesViolationError   inside ``lock_entities``: what could deadlock
     │   ├── ForbiddenInOrchestratorError I/O, threads or another event loop inside an orchestrator
-    │   ├── EngineStateError             the engine is closed, already open, or was forked while open
+    │   ├── EngineStateError             the engine is closed, already open, was forked, or is used from another loop or thread
     │   └── StoreUrlError                an unknown scheme or a URL that cannot be read
     ├── InstanceError                    about one instance, seen by a client
     │   ├── InstanceNotFoundError
@@ -166,7 +166,7 @@ class ForbiddenInOrchestratorError(UsageError, RuntimeError):
 
 
 class EngineStateError(UsageError, RuntimeError):
-    """The engine is closed, open already, or was forked while open."""
+    """The engine is closed, open already, was forked while open, or is used from another thread or event loop than its own."""
 
 
 class StoreUrlError(UsageError, ValueError):

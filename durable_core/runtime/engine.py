@@ -18,6 +18,7 @@ from durable_core.definitions.orchestrator import orchestrator
 from durable_core.definitions.registry import Registry
 from durable_core.errors import EngineStateError
 from durable_core.runtime.client.client import DurableClient
+from durable_core.runtime.client.places import refuse_inside_orchestrator
 from durable_core.runtime.clock import Clock
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.session import Session
@@ -95,7 +96,8 @@ class DurableEngine:
 
     @property
     def backend(self) -> Backend:
-        """The open store. Raises ``EngineStateError``."""
+        """The open store. Raises ``EngineStateError``, ``ForbiddenInOrchestratorError``."""
+        refuse_inside_orchestrator("engine.backend")
         return self._opened().backend
 
     def _opened(self) -> Session:
@@ -121,6 +123,7 @@ class DurableEngine:
     async def _open(
         self, backend: Backend, registry: Registry, options: WorkerOptions, clock: Clock, *, worker: bool = True
     ) -> AsyncIterator[Session]:
+        refuse_inside_orchestrator("engine.open()")
         if self._in_use:
             raise EngineStateError("the engine is open already; use its client, or close it first")
         self._in_use = True

@@ -47,6 +47,7 @@ class Session:
         self.registry = registry
         self.options = options
         self.process = os.getpid()
+        self.loop = asyncio.get_running_loop()
         self.worker: LocalWorker | None = None
         self.draining = False
         self.clock = clock

@@ -126,8 +126,9 @@ class DurableClient(LifecycleClient, EntityClient):
     @overload
     def get_handle(self, fn: str, instance_id: str, /) -> OrchestrationHandle[Any]: ...
     def get_handle(self, fn: Any, instance_id: str, /) -> OrchestrationHandle[Any]:
-        """A handle on an instance that somebody started, typed by its orchestrator. Asks the store nothing."""
-        return OrchestrationHandle(self, check_instance_id(instance_id), self._registry.orchestrator(fn).decode_result)
+        """A handle on an instance that somebody started, typed by its orchestrator. Asks the store nothing, so any thread may have
+        one made (and then await it on the engine's event loop)."""
+        return OrchestrationHandle(self, check_instance_id(instance_id), self._session().registry.orchestrator(fn).decode_result)
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,16 +13,23 @@ from durable_core.errors import InstanceNotFoundError, StoreError
 from durable_core.events import EntityRequest, Event
 from durable_core.ids import check_lookup_id, check_text
 from durable_core.moments import to_us
+from durable_core.runtime.client.places import check_place
 from durable_core.runtime.fresh import fresh_id
 from durable_core.runtime.session import Session
 
 
 class Sender:
-    """``opened`` gives what is open, or raises ``EngineStateError``."""
+    """``session`` gives what is open, or raises ``EngineStateError``."""
 
-    def __init__(self, opened: Callable[[], Session]) -> None:
-        self._opened = opened
+    def __init__(self, session: Callable[[], Session]) -> None:
+        self._session = session
         self._name = fresh_id()
+
+    def _opened(self) -> Session:
+        """What is open, for a caller that may use it. Raises ``ForbiddenInOrchestratorError``, ``EngineStateError``."""
+        session = self._session()
+        check_place(session.loop)
+        return session
 
     @property
     def _registry(self) -> Registry:
