@@ -53,7 +53,7 @@ def replay_history(engine: DurableEngine, history: str | bytes) -> None:
 
 
 def replay(engine: DurableEngine, instance_id: str, execution_id: str, events: Sequence[Event]) -> Execution:
-    """The execution after its history."""
+    """The execution after its history, for the caller to close. One that raises is closed: its ``finally`` blocks run now, on this thread."""
     started = events[0] if events else None
     if not isinstance(started, ExecutionStarted):
         raise ValueError(f"the history of {instance_id!r} does not begin with the start of an execution")
@@ -61,7 +61,11 @@ def replay(engine: DurableEngine, instance_id: str, execution_id: str, events: S
     if not orchestrator.known:
         raise NotRegisteredError(f"the history is one of orchestrator {started.name!r}, which this engine does not have")
     execution = Execution(orchestrator, engine._registry, instance_id, execution_id, python=_PYTHON)
-    for _ in execution.replay(events):
-        if execution.problem is not None:
-            raise execution.problem
+    try:
+        for _ in execution.replay(events):
+            if execution.problem is not None:
+                raise execution.problem
+    except BaseException:
+        execution.close()
+        raise
     return execution

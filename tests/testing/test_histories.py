@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -111,3 +113,50 @@ async def test_what_cannot_be_replayed_is_refused() -> None:
     fields = json.loads(history)
     with pytest.raises(ValueError, match="does not begin with the start"):
         replay_history(make_engine("reserve"), json.dumps({**fields, "events": fields["events"][1:]}))
+
+
+def exiting_at(step: int, log: list[str]) -> DurableEngine:
+    """A program that leaves the test's process at this step, as ``sys.exit`` in an orchestrator does."""
+    engine = make_engine()
+
+    @engine.orchestrator(name="careful")
+    async def careful(ctx: OrchestrationContext) -> None:
+        async def aside() -> None:
+            try:
+                await ctx.wait_for_external_event("never")
+            finally:
+                log.append("aside")
+
+        background = asyncio.create_task(aside())
+        try:
+            await ctx.call_activity("reserve", "a")
+            if step == 1:
+                raise SystemExit(3)
+            await ctx.call_activity("charge" if step == 2 else "reserve", "b")
+            await background
+        finally:
+            log.append("root")
+
+    return engine
+
+
+@pytest.mark.parametrize(("step", "raises"), [(0, None), (1, SystemExit), (2, NonDeterminismError)])
+def test_a_replay_is_closed_however_it_ends(step: int, raises: type[BaseException] | None, recwarn: pytest.WarningsRecorder) -> None:
+    recorded: list[str] = []
+
+    async def record() -> str:
+        async with exiting_at(0, recorded).testing() as env:
+            await env.client.schedule_new_orchestration("careful", instance_id="one")
+            await env.advance()
+            return await export_history(env.client, "one")
+
+    history, log = asyncio.run(record()), list[str]()
+    if raises is None:
+        replay_history(exiting_at(step, log), history)
+    else:
+        with pytest.raises(raises):
+            replay_history(exiting_at(step, log), history)
+    assert sorted(log) == ["aside", "root"], "not whenever the garbage collector comes by"
+    gc.collect()
+    assert len(log) == 2
+    assert not recwarn.list
