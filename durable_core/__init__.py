@@ -25,6 +25,7 @@ from durable_core.definitions.orchestrator import orchestrator as orchestrator
 from durable_core.definitions.wall_clock import DeterminismWarning as DeterminismWarning
 from durable_core.errors import ArgumentsError as ArgumentsError
 from durable_core.errors import DurableError as DurableError
+from durable_core.errors import EngineFailedError as EngineFailedError
 from durable_core.errors import EngineStateError as EngineStateError
 from durable_core.errors import FailureDetails as FailureDetails
 from durable_core.errors import ForbiddenInOrchestratorError as ForbiddenInOrchestratorError

@@ -17,6 +17,7 @@
     │   ├── InstanceNotFoundError
     │   ├── InstanceAlreadyExistsError
     │   └── OrchestrationFailedError     ``handle.result()`` of an instance that FAILED or was TERMINATED
+    ├── EngineFailedError                a part of the open engine has died of an unexpected error, its ``__cause__``
     ├── TaskFailedError                  inside an orchestrator: what was called has failed
     ├── TaskTimeoutError                 inside an orchestrator: ``timeout=`` of a call ran out (a TimeoutError)
     ├── ReplayError                      code and history do not fit; the instance is kept and retried
@@ -167,6 +168,11 @@ class ForbiddenInOrchestratorError(UsageError, RuntimeError):
 
 class EngineStateError(UsageError, RuntimeError):
     """The engine is closed, open already, was forked while open, or is used from another thread or event loop than its own."""
+
+
+class EngineFailedError(DurableError):
+    """A background loop of the open engine has died of an unexpected error, the ``__cause__``; the engine has stopped. Its work is free for
+    other workers, and the same engine may be opened again."""
 
 
 class StoreUrlError(UsageError, ValueError):

@@ -7,5 +7,6 @@ requests.py        what clients and entities ask of others;  fresh.py: new ids; 
 session.py         what exists while an engine is open, shared by both
 committer.py       group commit;  reads.py: reading in pages;  waiters.py: who waits for which instance
 patience.py        how long a client waits for the store;  outage.py: the store goes away and comes back, told once
+supervisor.py      background loops are watched
 clock.py, options.py, signals.py, stores.py
 """

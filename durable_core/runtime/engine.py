@@ -4,6 +4,7 @@ worker."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
+_logger = logging.getLogger("durable_core.engine")
+
+_CLOSED_WITHIN_S = 30.0
 _STORED_PER_VALUE = 4
 """What a user's value may take in the store: it lies there within an event (escaped, so up to twice as large), and several events within a
 turn."""
@@ -107,6 +111,7 @@ class DurableEngine:
             raise EngineStateError(
                 "the engine was open when this process was forked; its threads and files belong to the parent. Open an engine in the child, or start children by spawn"
             )
+        self._session.supervisor.check()
         return self._session
 
     @asynccontextmanager
@@ -114,7 +119,8 @@ class DurableEngine:
         """``async with engine.open(url=…, worker=False)``: choose the store, and whether this process works (a web front end only submits
         and asks).
 
-        ``backend`` is an instance of your own instead of a URL. Raises ``StoreError``, ``StoreUrlError``, ``EngineStateError``.
+        ``backend`` is an instance of your own instead of a URL. Raises ``StoreError``, ``StoreUrlError``, ``EngineStateError``. Should a part of
+        the engine die of an unexpected error, the body is cancelled, and ``EngineFailedError`` raised at its end.
         """
         async with self._open(backend or backend_for(url or self._url), self._registry, self._options, Clock(), worker=worker):
             yield self
@@ -134,13 +140,15 @@ class DurableEngine:
             try:
                 if worker:
                     await Worker(session).start()
-                with cancelled_by_sigterm() if worker else nullcontext():
+                with session.supervisor.cancels_opener(), cancelled_by_sigterm() if worker else nullcontext():
                     yield session
             finally:
                 await session.close()
         finally:
-            self._session, self._in_use = None, False
-            await asyncio.shield(backend.close())
+            closed, self._session, self._in_use = self._session, None, False
+            if closed is not None:
+                closed.waiters.look_again()  # whoever still waits finds the engine closed
+            await _close(backend, clock)
 
     def testing(self, *, activities: Mapping[Any, Any] | None = None, now: datetime | None = None) -> DurableTest:
         """``async with engine.testing(activities={charge: fake, "send_mail": fake}) as env``: the engine on a store in memory, with time
@@ -160,3 +168,15 @@ class DurableEngine:
 
     async def __aexit__(self, *exc: Any) -> None:
         await self._contexts.pop().__aexit__(*exc)
+
+
+async def _close(backend: Backend, clock: Clock) -> None:
+    """Shielded from a cancellation, and in bounded time."""
+    closing = asyncio.ensure_future(backend.close())
+    try:
+        async with clock.limit(_CLOSED_WITHIN_S):
+            await asyncio.shield(closing)
+    except TimeoutError:
+        if closing.done():
+            raise
+        _logger.error("the store has not closed within %.0f s, and is left as it is", _CLOSED_WITHIN_S)

@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 from durable_core.backend import Backend, ClaimedTurn, Command, CreateInstance
 from durable_core.definitions.registry import Registry
+from durable_core.errors import StoreError
 from durable_core.runtime.clock import Clock
 from durable_core.runtime.committer import Committer
 from durable_core.runtime.options import WorkerOptions
 from durable_core.runtime.outage import Outage
-from durable_core.runtime.patience import CLIENT_PATIENCE_S
+from durable_core.runtime.patience import CLIENT_PATIENCE_S, FIRST_RETRY_S, LAST_RETRY_S
 from durable_core.runtime.reads import Reader
+from durable_core.runtime.supervisor import Supervisor
 from durable_core.runtime.threads import DaemonThreads
 from durable_core.runtime.waiters import Waiters
 
@@ -22,7 +24,7 @@ from durable_core.runtime.waiters import Waiters
 class LocalWorker(Protocol):
     """The worker of this process, as others see it. ``take``: a turn that a client of this process had claimed for the incarnation
     ``holder``; ``wake``: there may be something to claim; ``freed``: there is room again; ``hurry``: do not wait for running activities any
-    longer."""
+    longer; ``abandon``: end at once, without the committer."""
 
     id: str
 
@@ -32,6 +34,7 @@ class LocalWorker(Protocol):
     def freed(self) -> None: ...
     def hurry(self) -> None: ...
     async def stop(self) -> None: ...
+    async def abandon(self) -> None: ...
 
 
 class Session:
@@ -52,15 +55,27 @@ class Session:
         self.draining = False
         self.clock = clock
         self.outage = Outage(clock)
-        self.committer = Committer(backend, clock, self.outage, patience_s, self._created)
+        self.supervisor = supervisor = Supervisor()
+        supervisor.on_failure.append(self._fail)
+        self.committer = Committer(backend, clock, self.outage, supervisor, patience_s, self._created)
         self.reader = Reader(backend, clock, self.outage, patience_s)
         self.waiters = Waiters()
-        self._tasks = [asyncio.create_task(watch(), name="durable-core wake-ups") for watch in (self._listen, self._poll)]
+        self._tasks = [supervisor.start(self._listen(), "the listener for wake-ups"), supervisor.start(self._poll(), "the poll")]
+        self._failing: asyncio.Task[None] | None = None
 
     async def _listen(self) -> None:
-        async for _ in self.backend.wakeups():
-            self.wake()
-            self.waiters.recheck()
+        pause_s = FIRST_RETRY_S
+        while True:
+            try:
+                async for _ in self.backend.wakeups():
+                    pause_s = FIRST_RETRY_S
+                    self.wake()
+                    self.waiters.recheck()
+                return  # the handle is closed
+            except StoreError as error:
+                self.outage.failed("wake-ups", error)
+            await self.clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, LAST_RETRY_S)
 
     async def _poll(self) -> None:
         """For those who wait, if hints get lost."""
@@ -85,6 +100,14 @@ class Session:
         if self.worker is not None and isinstance(command, CreateInstance):
             self.worker.take(turn, command.worker)
 
+    def _fail(self) -> None:
+        """A loop has died: nothing is begun any more, nobody is left waiting, and what this worker holds is free for others."""
+        self.draining = self.supervisor.closing = True
+        self.committer.give_up(self.supervisor.error())
+        self.waiters.look_again()
+        if self.worker is not None:
+            self._failing = asyncio.create_task(self.worker.abandon(), name="durable-core end")
+
     async def close(self) -> None:
         """Shielded from a second cancellation: leases are given back whatever happens, in bounded time."""
         closing = asyncio.create_task(self._close())
@@ -98,9 +121,11 @@ class Session:
                     self.worker.hurry()
 
     async def _close(self) -> None:
-        self.draining = self.committer.draining = True
+        self.draining = self.committer.draining = self.supervisor.closing = True
         try:
-            if self.worker is not None:
+            if self._failing is not None:
+                await self._failing
+            elif self.worker is not None:
                 await self.worker.stop()
             await self.committer.flush()
         finally:  # also when the loop is torn down in the middle of that

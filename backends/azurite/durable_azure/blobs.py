@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from io import BytesIO
 from typing import Any, TypeVar
 
+from aiohttp import ClientError
 from attrs import define, field, frozen
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
@@ -23,7 +24,7 @@ from durable_azure.clock import ServiceClock
 from durable_azure.errors import BlobMissing, code_of, is_transient, translate
 from durable_azure.operations import operation_of
 from durable_azure.options import AzureOptions
-from durable_core.errors import StoreError, StoreUrlError
+from durable_core.errors import StoreError, StoreUnavailableError, StoreUrlError
 
 __all__ = ["Blobs", "Stored"]
 
@@ -213,6 +214,10 @@ class Blobs:
                     raise translate(error, self.options.where) from error
                 if time.monotonic() + pause_s > until:
                     raise translate(error, self.options.where) from error
+            except (OSError, TimeoutError, ClientError) as error:  # what the SDK lets through of its transport
+                self.operations["unanswered"] += 1
+                if time.monotonic() + pause_s > until:
+                    raise StoreUnavailableError(f"{self.options.where} cannot be reached ({type(error).__name__}: {error})") from error
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, _LAST_PAUSE_S)
 

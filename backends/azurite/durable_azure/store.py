@@ -135,8 +135,11 @@ class Store:
                     for call in calls:
                         mine = [next(rest) for _ in call.requests]
                         _set(call.answered, mine, next((each for each in mine if isinstance(each, DurableError)), None))
-                if self.log.is_long and not self.log.place.reserved:
-                    await self._roll()
+                try:
+                    if self.log.is_long and not self.log.place.reserved:
+                        await self._roll()
+                except Exception:  # a mistake of ours: the log grows, and the next round tries again
+                    _logger.exception("%s: the log could not be ended", self.blobs.options.where)
                 await self._pause()
         finally:
             for call in (*calls, *self._left, *(self._calls.get_nowait() for _ in range(self._calls.qsize()))):
@@ -271,8 +274,8 @@ class Store:
             try:
                 await begin_anew(self.blobs, beginning, data)
                 return
-            except (StoreError, BlobMissing) as error:
-                _logger.warning("%s: no snapshot was written: %s; trying again", self.blobs.options.where, error)
+            except Exception as error:
+                _logger.warning("%s: no snapshot was written: %r; trying again", self.blobs.options.where, error)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _SAVE_AGAIN_MAX_S)
 
@@ -309,7 +312,7 @@ class Store:
             else:
                 try:
                     await self.submit([Look(lambda _state: None)])
-                except StoreError:  # who calls meets the same trouble and reports it
+                except Exception:  # who calls meets the same trouble and reports it
                     await asyncio.sleep(pause_s)
 
 

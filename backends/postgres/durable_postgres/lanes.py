@@ -20,7 +20,7 @@ from durable_postgres.errors import cannot_connect
 from durable_postgres.options import PostgresOptions
 from durable_postgres.queries import query
 
-__all__ = ["Connection", "Lane", "connect"]
+__all__ = ["Connection", "Lane", "connect", "disconnect"]
 
 Connection = Any
 """``asyncpg.Connection``, whose package has no types."""
@@ -56,6 +56,16 @@ async def connect(options: PostgresOptions, **settings: str) -> Connection:
         if not isinstance(error, Exception):
             raise
         raise cannot_connect(error, options.where) from error
+
+
+async def disconnect(connection: Connection) -> None:
+    """In order, or by force if the server does not answer."""
+    if connection.is_closed():
+        return
+    try:
+        await connection.close(timeout=2)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
 
 
 class Lane:
@@ -102,11 +112,8 @@ class Lane:
         self._closed = True
         async with self._turn:
             connection, self._connection = self._connection, None
-            if connection is not None and not connection.is_closed():
-                try:
-                    await connection.close(timeout=2)
-                except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                    connection.terminate()
+            if connection is not None:
+                await disconnect(connection)
 
     async def _open(self) -> Connection:
         if self._closed:

@@ -61,11 +61,14 @@ class Lives:
                 self._held.add(worker)
 
     async def drop(self, worker: str) -> None:
-        """It is over: nobody needs its lock any more."""
+        """It is over: nobody needs its lock any more. A courtesy: what was written for it is written."""
         if worker in self._held:
             self._held.discard(worker)
-            async with self.lane.use() as connection:
-                await connection.execute(query("drop_life"), worker.encode())
+            try:
+                async with self.lane.use() as connection:
+                    await connection.execute(query("drop_life"), worker.encode())
+            except _LOST as error:  # and with the connection the lock is lost
+                _logger.debug("the lock of worker %s was not given back: %s", worker, error)
 
     async def proven_dead(self, connection: Connection, lifeless: Iterable[str]) -> list[str]:
         """Of the workers whose lock is free: those for whom it has been for long enough."""
@@ -98,7 +101,7 @@ class Lives:
         await asyncio.wait([self._keeper])
         if self._held:
             try:
-                async with self.lane.use() as connection:  # at once, not when the server has noticed
+                async with asyncio.timeout(_PING_S), self.lane.use() as connection:  # at once, not when the server has noticed
                     await connection.execute(query("drop_lives"))
             except _LOST:
                 pass  # the server will notice
@@ -129,8 +132,11 @@ class Lives:
                         async with asyncio.timeout(_PING_S):
                             await connection.execute(query("ping"))
                 pause_s = _RETRY_S
-            except _LOST as error:
-                _logger.warning("the connection that listens is lost: %s; trying again", error)
+            except Exception as error:
+                if isinstance(error, _LOST):
+                    _logger.warning("the connection that listens is lost: %s; trying again", error)
+                else:
+                    _logger.exception("the connection that listens has met an unexpected error; trying again")
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LAST_RETRY_S)
                 continue

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncpg
 
-from durable_core.errors import StoreError, StoreFormatError, StoreReadOnlyError, StoreUrlError, StoreVersionError
+from durable_core.errors import DurableError, StoreError, StoreFormatError, StoreReadOnlyError, StoreUrlError, StoreVersionError
 from durable_postgres.errors import NO_SESSION, cannot_connect
-from durable_postgres.lanes import Connection, connect
+from durable_postgres.lanes import Connection, connect, disconnect
 from durable_postgres.options import PostgresOptions
 from durable_postgres.queries import migrations, query
 
@@ -27,10 +27,12 @@ async def prepare(options: PostgresOptions, *, create: bool) -> None:
     connection = await connect(options)
     try:
         await _prepare(connection, options, create=create)
-    except asyncpg.PostgresError as error:
+    except DurableError:
+        raise
+    except Exception as error:
         raise cannot_connect(error, options.where) from error
     finally:
-        await connection.close()
+        await disconnect(connection)
 
 
 async def _prepare(connection: Connection, options: PostgresOptions, *, create: bool) -> None:
@@ -71,7 +73,7 @@ async def _check_session(connection: Connection, options: PostgresOptions) -> No
             if await connection.fetchval(query("server_process")) == await second.fetchval(query("server_process")):
                 raise StoreUrlError(f"{options.where}: {NO_SESSION}")
     finally:
-        await second.close()
+        await disconnect(second)
 
 
 async def _version(connection: Connection, options: PostgresOptions) -> int:

@@ -87,7 +87,7 @@ class Steps:
                 break
             await self._bury(heartbeat)
         if not heartbeat.alive:
-            await self._raising(self._lives.drop(worker))
+            await self._lives.drop(worker)
         return heartbeat
 
     # ── a batch that fails ───────────────────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 import pytest
 
 from durable_conformance.driver import ALL, HOUR_US, ended
-from durable_core.backend import CommitTurn, CompleteTask, CreateInstance, HistoryRange, InstanceStatus, Message, NewTask, OutcomeStatus
+from durable_core.backend import (
+    AbandonWorker,
+    CommitTurn,
+    CompleteTask,
+    CreateInstance,
+    HistoryRange,
+    InstanceStatus,
+    Message,
+    NewTask,
+    OutcomeStatus,
+)
 from durable_core.errors import StoreError, StoreUnavailableError
 from durable_postgres import PostgresBackend
 from durable_postgres.testing import find_faults
@@ -114,3 +124,17 @@ async def test_numbers_beyond_64_bits_are_rejected(handle: Any, drive: Any) -> N
     await hub.create()
     too_late, fine = await hub.apply(hub.creation("late", delay_us=1 << 70), hub.creation("fine"))
     assert (too_late.status, fine.status) == (OutcomeStatus.REJECTED, OutcomeStatus.OK)
+
+
+async def test_a_batch_is_answered_although_the_lock_of_its_worker_cannot_be_given_back(handle: Any, proxy: Any) -> None:
+    """What ``AbandonWorker`` asks for is written by then; that nobody answers on the connection that holds the lock is no error of the batch."""
+    await proxy.start()
+    backend = await handle(url=proxy.url, command_timeout_s=1)
+    await backend.heartbeat("w", ttl_us=60_000_000)
+    lives = backend._store.lives
+    proxy.mute_connections()
+    for lane in (backend._store.steps.batches, backend._store.steps.claims):
+        lane.cut()  # a new connection works
+    assert lives.lane.is_open
+    outcomes = await backend.apply([AbandonWorker("w")])
+    assert [outcome.status for outcome in outcomes] == [OutcomeStatus.OK]

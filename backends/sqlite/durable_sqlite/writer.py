@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from durable_sqlite.wakeups import Wakeups
 from durable_sqlite.watch import Watch
 
 __all__ = ["Writer"]
+
+_logger = logging.getLogger("durable_core.sqlite")
 
 T = TypeVar("T")
 
@@ -82,7 +85,10 @@ class Writer:
             jobs, closing = self._take()
             if jobs:
                 self._process(jobs)
-            self._tell_news(jobs)
+            try:
+                self._tell_news(jobs)
+            except Exception:  # hints only: whoever waits for them looks again by itself, and those who come next need this thread
+                _logger.exception("looking at what other processes do has failed")
         self._committer.close()
 
     def _take(self) -> tuple[list[Job], bool]:

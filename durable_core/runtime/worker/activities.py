@@ -94,12 +94,13 @@ class ActivityRunner:
 
     def start(self, task: ClaimedTask, holder: LiveInstance | None, *, reserved: bool) -> None:
         """Run a leased task. ``reserved``: its place was taken before."""
+        scheduled = decode_event(task.payload, 0)
         if not reserved:
             self._lanes[task.name].free -= 1
         if holder is not None:
             holder.local_tasks += 1
         bound = self._session.registry.activities[task.name]
-        lease = TaskLease(task, decode_event(task.payload, 0), bound, holder)
+        lease = TaskLease(task, scheduled, bound, holder)
         self._leases[task.id] = lease
         lease.running = asyncio.get_running_loop().create_task(self._run(lease))
 

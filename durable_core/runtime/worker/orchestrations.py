@@ -6,6 +6,7 @@ turn's commit is queued, and when it is durable the activities it scheduled star
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from durable_core import events as ev
 from durable_core.actions import Turn
 from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome, ReleaseTask
 from durable_core.codec import decode_event, decode_events
-from durable_core.errors import NotRegisteredError, ReplayError
+from durable_core.errors import NotRegisteredError, ReplayError, StoreError
 from durable_core.failures import describe
 from durable_core.ids import task_key
 from durable_core.replay.locks import outstanding_locks
@@ -27,8 +28,9 @@ from durable_core.runtime.worker.activities import ActivityRunner
 from durable_core.runtime.worker.commits import TurnTranslator, termination
 from durable_core.runtime.worker.guard import TurnGuard
 from durable_core.runtime.worker.live import Arrival, LiveInstance, TaskLease
-from durable_core.runtime.worker.runner import Runner, host_dies
+from durable_core.runtime.worker.runner import HELD_BACK_S, Runner, host_dies
 
+_logger = logging.getLogger("durable_core.engine")
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REPLAY_SLICE_S = 0.005
 _NOT_ENDED = frozenset(store.InstanceStatus) - store.ENDED
@@ -62,8 +64,8 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         return live
 
     def _start(self, live: LiveOrchestration, start: bytes) -> None:
-        live.machine = self._new_machine(live)
         event: ev.ExecutionStarted = decode_event(start, self.session.clock.now_us())
+        live.machine = self._new_machine(live)
         live.queue.append(Arrival(event=replace(event, python=_PYTHON, logic=LOGIC_VERSION)))
 
     def _new_machine(self, live: LiveOrchestration) -> Execution:
@@ -241,6 +243,11 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         if isinstance(lease.holder, LiveOrchestration):
             self.settle(lease.holder)
         self.worker.freed()
+
+    def refuse_task(self, task: ClaimedTask, problem: StoreError) -> None:
+        """It cannot be read here; another worker may be able to."""
+        _logger.error("activity %r of %r cannot be run here: %s", task.name, task.instance, problem)
+        self.give_back_late(ReleaseTask(task.id, self.worker_id, task.attempt, uncount=True), HELD_BACK_S)
 
     def _give_task_back(self, lease: TaskLease) -> None:
         self._submit_and_wake(ReleaseTask(lease.task.id, self.worker_id, lease.task.attempt, uncount=not host_dies()))

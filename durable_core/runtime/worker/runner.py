@@ -24,6 +24,9 @@ from durable_core.runtime.worker.live import LiveInstance, TaskLease
 
 _logger = logging.getLogger("durable_core.engine")
 
+HELD_BACK_S = 5.0
+"""What nobody here can handle is kept from being claimed again at once, and from others for no longer."""
+
 L = TypeVar("L", bound=LiveInstance)
 
 
@@ -127,7 +130,7 @@ class Runner(ABC, Generic[L]):
             self.turn(live)
 
     def background(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = self.loop.create_task(coroutine)
+        task = self.session.supervisor.start(coroutine, "a turn")
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
@@ -250,14 +253,42 @@ class Runner(ABC, Generic[L]):
     def give_up(self, live: L, problem: BaseException | str) -> None:
         """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history
         is nobody's crash, and a store that is away not the instance's: they do not count towards parking."""
+        controls = any(message is not None and message.control for message, _, _ in (*live.in_flight, *live.queue))
+        self.detach(live)
+        self._release(Release(live.instance, live.execution, live.epoch, **self._told(live.instance, problem)), late=controls)
+
+    def refuse(self, claimed: ClaimedTurn, problem: BaseException) -> None:
+        """The same for one that cannot even be taken in hand: what is stored of it cannot be read."""
+        if (other := self._live.get(claimed.instance)) is not None:
+            self.detach(other)
+        controls = any(message.control for message in claimed.messages)
+        self._release(Release(claimed.instance, claimed.execution, claimed.epoch, **self._told(claimed.instance, problem)), late=controls)
+
+    def _release(self, release: Release, *, late: bool) -> None:
+        """A control message overrides back-off: with one that nobody could handle the instance would be claimed again at once. So the back-off
+        is kept here; not for long, since another worker may know better."""
+        if late:
+            self.give_back_late(release, min(release.delay_us / 1e6, HELD_BACK_S))
+        else:
+            self._submit_and_wake(release)
+
+    def give_back_late(self, release: Release | ReleaseTask, seconds: float) -> None:
+        def give_back() -> None:
+            if not self.session.draining:  # then everything is given back
+                self._submit_and_wake(release)
+
+        self.session.clock.call_later(seconds, give_back)
+
+    def _told(self, instance: str, problem: BaseException | str) -> dict[str, Any]:
+        """Log the problem, the first time; what a ``Release`` says of it."""
         options = self.session.options
-        failures = self._failures[live.instance] = self._failures.get(live.instance, 0) + 1
+        failures = self._failures[instance] = self._failures.get(instance, 0) + 1
         backoff_s = min(options.first_backoff_s * 2 ** min(failures - 1, 30), options.last_backoff_s)
         text = f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else problem
         if failures == 1:
             trace = problem if isinstance(problem, BaseException) and not isinstance(problem, ReplayError | StoreError) else None
-            _logger.error("%r: %s (tried again in %.1f s)", live.instance, text, backoff_s, exc_info=trace)
-        self._drop(live, problem=text, delay_us=round(backoff_s * 1e6), uncount=isinstance(problem, ReplayError | StoreError))
+            _logger.error("%r: %s (tried again in %.1f s)", instance, text, backoff_s, exc_info=trace)
+        return {"problem": text, "delay_us": round(backoff_s * 1e6), "uncount": isinstance(problem, ReplayError | StoreError)}
 
     def _park(self, live: L, attempts: int) -> None:
         problem = (

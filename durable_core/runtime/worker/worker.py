@@ -18,6 +18,7 @@ from durable_core.runtime.worker.orchestrations import OrchestrationRunner
 
 _logger = logging.getLogger("durable_core.engine")
 _TURNS_PER_CLAIM = 500
+_ABANDONED_WITHIN_S = 5.0
 
 
 class Worker:
@@ -37,8 +38,8 @@ class Worker:
     async def start(self) -> None:
         await self._incarnate()
         self._session.waiters.watched_here = lambda id: self.turns.holds(id)
-        self._claiming = asyncio.create_task(self._claim_for_ever(), name="durable-core claims")
-        self._beating = asyncio.create_task(self._beat_for_ever(), name="durable-core heartbeat")
+        self._claiming = self._session.supervisor.start(self._claim_for_ever(), "the loop that claims")
+        self._beating = self._session.supervisor.start(self._beat_for_ever(), "the heartbeat")
         self._session.worker = self
 
     async def _incarnate(self) -> None:
@@ -61,6 +62,21 @@ class Worker:
         self._beating.cancel()
         await asyncio.wait([self._beating])
         await self._session.committer.apply(AbandonWorker(self.id))
+
+    async def abandon(self) -> None:
+        """End at once: what runs is cancelled, and others take over what this worker holds. The committer is not asked: it may have died."""
+        self._claiming.cancel()
+        self._beating.cancel()
+        self.hurry()
+        try:
+            async with self._session.clock.limit(_ABANDONED_WITHIN_S):
+                await self._session.backend.apply([AbandonWorker(self.id)])
+        except Exception as error:
+            _logger.error(
+                "the leases of this worker could not be given back (%r): they run out in %.0f s", error, self._session.options.worker_ttl_s
+            )
+        for runner in (self.entities, self.turns):
+            await runner.close()
 
     def hurry(self) -> None:
         """Cancel what runs: it stays leased, and runs again later."""
@@ -92,10 +108,12 @@ class Worker:
         return not self._session.draining and orchestrator in self._known.orchestrators and self._room > 0
 
     def accept(self, turn: ClaimedTurn) -> None:
-        if turn.instance.startswith(ENTITY_PREFIX):
-            self.entities.accept(turn)
-        else:
-            self.turns.accept(turn)
+        """What cannot be read is that instance's problem, nobody else's."""
+        runner: EntityRunner | OrchestrationRunner = self.entities if turn.instance.startswith(ENTITY_PREFIX) else self.turns
+        try:
+            runner.accept(turn)
+        except Exception as error:
+            runner.refuse(turn, error)
 
     def take(self, turn: ClaimedTurn, holder: str | None) -> None:
         """As soon as it is known, and whoever still waits for the start: as long as this worker lives, nobody else runs the instance."""
@@ -143,7 +161,10 @@ class Worker:
         for turn in claim.turns:
             self.accept(turn)
         for task in claim.tasks:
-            self.turns.accept_task(task)
+            try:
+                self.turns.accept_task(task)
+            except StoreError as error:
+                self.turns.refuse_task(task, error)
 
     async def _sleep(self, next_due_us: int | None) -> None:
         seconds = self._session.options.poll_s
