@@ -45,15 +45,37 @@ class DeterministicFuture(asyncio.Future[Any]):
 
 class DeterministicTask(asyncio.Task[Any]):
     """``wraps`` is the future that the task was made to await, if it was made of one. ``collectors`` counts the gathers, waits and groups
-    that will look at how it ended."""
+    that will look at how it ended.
 
-    __slots__ = ("_order", "collectors", "wraps")
+    It counts itself how often it was cancelled: since 3.13 ``uncancel`` also takes back a cancellation that was not delivered yet, which older
+    ones cannot, so it is done on none.
+    """
+
+    __slots__ = ("_cancels", "_order", "collectors", "wraps")
 
     def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, context: Context | None) -> None:
         self._order = loop.next_order()
+        self._cancels = 0
         self.collectors = 0
         self.wraps: asyncio.Future[Any] | None = None
         super().__init__(coro, loop=loop, context=context)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancelled = asyncio.Task.cancel(self, msg=msg)
+        self._cancels += cancelled
+        return cancelled
+
+    def cancelling(self) -> int:
+        return self._cancels
+
+    def uncancel(self) -> int:
+        self._cancels = max(0, self._cancels - 1)
+        return self._cancels
+
+    def cancel_again(self) -> None:
+        """Deliver a cancellation that something has hidden, unless it was taken back meanwhile."""
+        if self._cancels:
+            asyncio.Task.cancel(self)
 
     def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
         self.collectors += _is_collector(fn)
@@ -152,23 +174,3 @@ class DurableTask(_DurableTaskBase[R]):
     def fail(self, details: FailureDetails) -> None:
         if not self.done():
             self.set_exception(TaskFailedError(self.name, self.task_id, details))
-
-
-def order_gather_futures() -> None:
-    """Give ``asyncio.gather``'s outer future, which asyncio makes itself, an order too (only on our loop; idempotent).
-
-    Its class is private to asyncio and its hash an address; there is no hook to replace the class from a loop. The number is given at the
-    first hash, that is when deterministic code first puts the future into a set.
-    """
-    gathering: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]
-    if gathering.__hash__ is not _gathering_hash:
-        gathering.__hash__ = _gathering_hash
-
-
-def _gathering_hash(future: Any) -> int:
-    loop = future.get_loop()
-    if not hasattr(loop, "next_order"):
-        return object.__hash__(future)
-    if not hasattr(future, "_order"):  # not __dict__: futures of the C class have one but do not show it
-        future._order = loop.next_order()
-    return int(future._order)

@@ -19,15 +19,15 @@ import asyncio
 import math
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextvars import Context
 from functools import partialmethod
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
 
 from durable_core.errors import ForbiddenInOrchestratorError
-from durable_core.replay.futures import DeterministicFuture, DeterministicTask, order_gather_futures
+from durable_core.replay.futures import DeterministicFuture, DeterministicTask
 from durable_core.replay.source import user_line
+from durable_core.replay.substitution import substitute
 
 if TYPE_CHECKING:
     from durable_core.replay.machine import Execution
@@ -58,7 +58,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     is_orchestrator_loop = True
 
     def __init__(self, host: Execution, salt: int) -> None:
-        order_gather_futures()
+        substitute()
         self.host = host
         self._salt = salt
         self._ordered = 0
@@ -114,7 +114,6 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         wraps: asyncio.Future[Any] | None = None
         if isinstance(coro, asyncio.Future):
             wraps, coro = coro, _await(coro)
-        self._refuse_unordered_callers(coro)
         task = DeterministicTask(coro, loop=self, context=context)
         task.wraps = wraps
         task.set_name(name or f"task-{self._ordered}")
@@ -122,13 +121,12 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         asyncio.Task.add_done_callback(task, self._task_done)
         return task
 
-    def _refuse_unordered_callers(self, coro: Coroutine[Any, Any, Any]) -> None:
-        frame: FrameType | None = sys._getframe(2)
-        while frame is not None and frame.f_globals.get("__name__") == "asyncio.tasks":
-            if frame.f_code.co_name == "as_completed" or "_AsCompleted" in frame.f_code.co_qualname:
-                coro.close()
-                self._forbid("asyncio.as_completed over coroutines", "their order would be random: wrap each in asyncio.create_task first")
-            frame = frame.f_back
+    def refuse_unordered(self, awaitables: Iterable[Any]) -> NoReturn:
+        self._close(awaitables)
+        self._forbid(
+            "asyncio.as_completed over a set of coroutines",
+            "their order would be random: give a list, or wrap each in asyncio.create_task first",
+        )
 
     def _task_done(self, task: Any) -> None:
         self.tasks.pop(task, None)
@@ -195,10 +193,13 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def _forbid(self, what: str, instead: str) -> NoReturn:
         raise ForbiddenInOrchestratorError(f"{what} is not possible in orchestrator {self.host.name!r} ({user_line()}): {instead}")
 
+    def _close(self, refused: Iterable[Any]) -> None:
+        for each in refused:
+            if asyncio.iscoroutine(each):
+                each.close()
+
     def _refuse(self, what: str, *args: Any, **kwargs: Any) -> NoReturn:
-        for argument in (*args, *kwargs.values()):
-            if asyncio.iscoroutine(argument):
-                argument.close()
+        self._close((*args, *kwargs.values()))
         instead = "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)"
         self._forbid(what, instead)
 

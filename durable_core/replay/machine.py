@@ -33,12 +33,13 @@ from durable_core.errors import LockingRulesViolationError, NonDeterminismError,
 from durable_core.failures import describe
 from durable_core.moments import LATEST_US
 from durable_core.replay import calls, closing, matching, source
+from durable_core.replay.arguments import Arguments
 from durable_core.replay.context import OrchestrationContext
 from durable_core.replay.futures import hash_salt
 from durable_core.replay.locks import CriticalSection
 from durable_core.replay.loop import DeterministicLoop
 
-LOGIC_VERSION = 1
+LOGIC_VERSION = 2
 """Raised when a change of the engine makes the same code issue its commands in another order."""
 
 _KINDS: tuple[ev.CommandKind, ...] = get_args(ev.CommandKind)
@@ -80,6 +81,8 @@ class Execution:
     _base_context: contextvars.Context = field(init=False, factory=contextvars.Context)
     # While a message of the history is applied again: the commands that followed it.
     _expected: matching.Expected | None = field(init=False, default=None)
+    _arguments: Arguments | None = field(init=False, default=None)
+    _warned_of_arguments: bool = field(init=False, default=False)
     # What the next turn says.
     _events: list[ev.Event] = field(init=False, factory=list)
     _turn_commands: int = field(init=False, default=0)
@@ -102,6 +105,8 @@ class Execution:
     def replay(self, history: Iterable[ev.Event]) -> Iterator[None]:
         """Apply a recorded history, holding the code against it. Yields after each message, so that the caller can let others run; stops at
         a problem."""
+        history = history if isinstance(history, list) else list(history)
+        self._arguments = arguments = Arguments(history, self.registry.decoder(Any))
         for message, expected in matching.recorded_turns(history):
             self._expected = expected
             self.history_length += 1
@@ -113,6 +118,7 @@ class Execution:
                 return
         self._warn_of_unawaited()  # before the turn in which it was said already is forgotten
         self._expected = None
+        self._arguments = arguments.after_the_history()
 
     def apply(self, message: ev.MessageEvent) -> None:
         """Apply one new message: it and the commands that it causes become part of the next ``take_turn``."""
@@ -219,10 +225,12 @@ class Execution:
         if self.closing or self.problem is not None or self.ending is not None:
             return False
         if self._expected is not None:
-            position, recorded, same = self._expected.take(command)
-            if not same:
-                self._mismatch(position, recorded, command)
+            position, recorded = self._expected.take(command)
+            if recorded != command and not self._fits(position, recorded, command):
                 return False
+        elif self._arguments is not None and (owner := self._arguments.displaced(command)):
+            self._problem(matching.places_message(self._sides, None, owner, command, owner))
+            return False
         else:
             self._events.append(command)
             self._turn_commands += 1
@@ -305,11 +313,34 @@ class Execution:
     def _who(self) -> str:
         return f"orchestrator {self.name!r} of {self.instance_id!r}"
 
-    def _mismatch(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent | None) -> None:
+    @property
+    def _sides(self) -> matching.Sides:
         recorded_on = (self.started.python, self.started.logic) if self.started is not None else ("", 0)
         who = f"orchestrator {self.name!r} of instance {self.instance_id!r}"
-        text = matching.mismatch_message(who, position, recorded, asked, recorded_on, running_on=(self.python, LOGIC_VERSION))
+        return matching.Sides(who, recorded_on, (self.python, LOGIC_VERSION))
+
+    def _mismatch(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent | None) -> None:
+        self._problem(matching.mismatch_message(self._sides, position, recorded, asked))
+
+    def _problem(self, text: str) -> None:
         self.problem = NonDeterminismError(self.instance_id, text)
+
+    def _fits(self, position: int | None, recorded: ev.CommandEvent | None, asked: ev.CommandEvent) -> bool:
+        """Of two that are not equal. Arguments that were merely changed are warned of, once."""
+        if recorded is None or position is None or not matching.is_same(recorded, asked):
+            self._mismatch(position, recorded, asked)
+            return False
+        arguments = self._arguments
+        if arguments is None or not arguments.differ(recorded, asked):
+            return True
+        owner = arguments.owner(position, recorded, asked)
+        if owner is not None:
+            self._problem(matching.places_message(self._sides, position, recorded, asked, owner))
+            return False
+        if not self._warned_of_arguments:
+            self._warned_of_arguments = True
+            _logger.warning("%s", matching.arguments_message(self._who, recorded, asked))
+        return True
 
     def _check_stuck(self) -> None:
         if self.problem is not None or self.ending is not None or self.closing or self._root is None:

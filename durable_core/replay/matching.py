@@ -1,8 +1,8 @@
 """Holding the code against its history.
 
 While a message of the history is applied again, the history also says which commands followed it. Each command that the code asks for must
-be the next one of its *kind* (task, child, timer, entity): same id, same name, same child id. Payloads and due times are not compared,
-since both may change with harmless edits. Matching is first in, first out per kind, not over all kinds: Python versions differ in whether
+be the next one of its *kind* (task, child, timer, entity): same id, same name, same child id. Payloads and due times may change with harmless
+edits; what is compared of them is in ``arguments.py``. Matching is first in, first out per kind, not over all kinds: Python versions differ in whether
 ``wait_for`` starts its timer before or after the call it guards, and with one queue for all kinds every such history would fail to replay
 on the next Python.
 """
@@ -16,6 +16,7 @@ from operator import attrgetter, itemgetter
 from msgspec import Struct, field
 
 from durable_core import events as ev
+from durable_core.replay.arguments import shown
 from durable_core.replay.source import innermost_line, user_line
 
 Command = ev.CommandEvent
@@ -62,20 +63,21 @@ class Expected(Struct):
     def add(self, position: int, command: Command) -> None:
         self.queues.setdefault(_queue(command), deque()).append((position, command))
 
-    def take(self, asked: Command) -> tuple[int | None, Command | None, bool]:
-        """The history's command in the place of ``asked``: (position, command, whether it is the same)."""
+    def take(self, asked: Command) -> tuple[int | None, Command | None]:
+        """The history's command in the place of ``asked``, and its position."""
         queue = self.queues.get(_queue(asked))
-        if not queue:
-            position, command = self.first() or (None, None)
-            return position, command, False
-        position, command = queue.popleft()
-        identity = _RULES[type(asked)].identity
-        return position, command, type(command) is type(asked) and identity(command) == identity(asked)
+        return queue.popleft() if queue else self.first() or (None, None)
 
     def first(self) -> tuple[int, Command] | None:
         """The earliest command that the code has not asked for (yet)."""
         left = [queue[0] for queue in self.queues.values() if queue]
         return min(left, key=itemgetter(0)) if left else None
+
+
+def is_same(recorded: Command | None, asked: Command) -> bool:
+    """But for its arguments."""
+    identity = _RULES[type(asked)].identity
+    return recorded is not None and type(recorded) is type(asked) and identity(recorded) == identity(asked)
 
 
 def recorded_turns(history: Iterable[ev.Event]) -> Iterator[tuple[ev.MessageEvent, Expected]]:
@@ -92,28 +94,55 @@ def recorded_turns(history: Iterable[ev.Event]) -> Iterator[tuple[ev.MessageEven
         yield message, expected
 
 
-def mismatch_message(
-    who: str, position: int | None, recorded: Command | None, asked: Command | None, recorded_on: Versions, running_on: Versions
-) -> str:
-    """For somebody who has never heard of replay."""
+class Sides(Struct, frozen=True):
+    """Whose code and whose history do not fit, and what ran them."""
+
+    who: str
+    recorded_on: Versions
+    running_on: Versions
+
+
+def mismatch_message(sides: Sides, position: int | None, recorded: Command | None, asked: Command | None) -> str:
     where = f"history event {position}" if position is not None else "this point of the history"
     history_says = f"it {_describe(recorded)}" if recorded is not None else "it asked for nothing more"
     code_asks = _describe(asked) + _place(asked) if asked is not None else "did not"
+    return _explained(sides, f"At {where} the history says {history_says}, but now the code {code_asks}")
+
+
+def places_message(sides: Sides, position: int | None, recorded: Command, asked: Command, owner: Command) -> str:
+    """``asked`` stands in the place of ``recorded``, or comes after the whole history, and has the arguments of ``owner``."""
+    was, now = (f" {text}" for text in shown(recorded, asked)) if recorded is not owner else ("", "")
+    where = f"At history event {position} the history says it {_describe(recorded)}{was}, but now" if position is not None else "Now"
+    code_asks = f"the code {_describe(asked)}{now}{_place(asked)}, and the history has this for {_wording(owner)}"
+    return _explained(sides, f"{where} {code_asks}: calls have changed places, and one would get the result of the other")
+
+
+def arguments_message(who: str, recorded: Command, asked: Command) -> str:
+    was, now = shown(recorded, asked)
+    said = f"{who} once {_describe(recorded)} {was}, and its code now asks for it {now}{_place(asked)}"
+    return f"{said}; what was recorded stands, and so does its result. Further changes like this one are not logged"
+
+
+def _explained(sides: Sides, found: str) -> str:
+    """For somebody who has never heard of replay."""
     changed = "the code was changed while the instance was running (put the old code back, or let the old instances end first)"
     varying = "iteration over a set of strings, random, uuid4, the wall clock, an environment variable, a global"
     causes = f"{changed}; it decides by something that differs from run to run: {varying}"
-    if recorded_on[0] and recorded_on != running_on:
-        there, here = (f"Python {python} (engine logic {logic})" for python, logic in (recorded_on, running_on))
+    if sides.recorded_on[0] and sides.recorded_on != sides.running_on:
+        there, here = (f"Python {python} (engine logic {logic})" for python, logic in (sides.recorded_on, sides.running_on))
         causes = f"the history was recorded on {there} and this is {here}; {causes}"
     rule = "After a restart its code is run again from the start and must ask for the same things in the same order as recorded"
-    found = f"At {where} the history says {history_says}, but now the code {code_asks}"
-    return f"{who} does not do what it did before. {rule}. {found}. Likely causes: {causes}. The instance is kept as it is and tried again; nothing is lost."
+    said = f"{sides.who} does not do what it did before. {rule}. {found}"
+    return f"{said}. Likely causes: {causes}. The instance is kept as it is and tried again; nothing is lost."
 
 
 def _describe(command: Command) -> str:
     """What was done, after "it" or "the code"."""
-    rule = _RULES[type(command)]
-    return f"{'ended with' if rule.queue == 'end' else 'asked for'} {rule.wording.format(command)}"
+    return f"{'ended with' if _RULES[type(command)].queue == 'end' else 'asked for'} {_wording(command)}"
+
+
+def _wording(command: Command) -> str:
+    return _RULES[type(command)].wording.format(command)
 
 
 def _place(asked: Command) -> str:
