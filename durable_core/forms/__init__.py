@@ -3,7 +3,8 @@
     form.py        ``Form``: one type hint, compiled; ``Fault``: what was wrong, and where; type hints taken apart
     scalars.py     int, str, …; what travels as a string: Decimal, datetime, UUID, bytes, Path; Enum and Literal
     containers.py  list, tuple, set, dict
-    records.py     attrs classes, dataclasses, NamedTuple, TypedDict, pydantic models
+    records.py     attrs classes, dataclasses, msgspec.Struct, NamedTuple, TypedDict
+    models.py      pydantic models
     unions.py      unions, and why some are refused
     compiler.py    ``Forms``: hint -> form, compiled once; asks the others, and the user's cattrs hooks first
 

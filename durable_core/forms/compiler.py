@@ -8,7 +8,7 @@ import types
 from pathlib import Path, PurePath
 from typing import Any, Literal, Never, NoReturn, Union, get_args, get_origin
 
-from durable_core.forms import containers, records, scalars, unions
+from durable_core.forms import containers, models, records, scalars, unions
 from durable_core.forms.form import Fault, Form, guarded, hint_name, unwrapped
 
 
@@ -39,6 +39,8 @@ class Forms:
         return form.encode(value)
 
     def _form_of_class(self, kind: type) -> Form:
+        if hasattr(kind, "__pydantic_root_model__") and not self._cattrs:
+            return models.model_form(kind, self.encode_any, marked=False)
         if kind is object:
             raise Fault("an instance of object has nothing that JSON could hold")
         try:
@@ -94,7 +96,7 @@ class Forms:
         if records.parameters_of(cls) is not None:
             return records.record_form(hint, self.form, lambda form: self._draft.update({hint: form}))
         if hasattr(cls, "__pydantic_root_model__"):
-            return records.model_form(cls, self.encode_any)
+            return models.model_form(cls, self.encode_any)
         if issubclass(cls, PurePath):
             return scalars.written_form(cls, str, cls)
         raise Fault(f"there is no rule for {name}: use a dataclass or an attrs class, or register hooks for it (JsonConverter.cattrs)")

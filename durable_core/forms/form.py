@@ -36,6 +36,12 @@ def expected(what: str, value: Any) -> Fault:
     return Fault(f"expected {what}, got {shown}")
 
 
+def incomparable(value: Any) -> bool:
+    """Of a class that does not say what is equal: nothing that was made again ever is."""
+    kind: Any = type(value)
+    return bool(kind.__eq__ is object.__eq__)
+
+
 class Form(msgspec.Struct, frozen=True):
     """``encode`` makes parsed JSON (``KINDS``) of a value, ``decode`` the value of that; both raise ``Fault``.
 
