@@ -503,8 +503,12 @@ class Backend(Protocol):
         ...
 
     async def heartbeat(self, worker: str, *, ttl_us: int) -> Heartbeat:
-        """Register the incarnation, or keep it alive for ``ttl_us`` from now. Also gives up *other* incarnations whose time is over and
-        frees their leases (a late beat of its own still saves an incarnation that nobody gave up)."""
+        """Register the incarnation, or keep it alive for ``ttl_us`` from now. Also gives up *other* incarnations whose time was over already
+        at this worker's beat before and frees their leases (a late beat of its own still saves an incarnation that nobody gave up). Time in
+        which nobody could reach the store counts against nobody: a beat of a worker whose own time is over, and the first one of a worker
+        where nobody else has beaten lately, gives everybody ``ttl_us`` from now instead.
+
+        A beat is answered, or fails, well within ``ttl_us``, so that one that hangs does not cost the lease."""
         ...
 
     async def get_instances(self, ids: Sequence[str]) -> list[InstanceRecord | None]: ...

@@ -1,10 +1,14 @@
 """Leases: registering incarnations, granting turns and tasks to them, and giving the dead ones up.
 
-A worker *incarnation* registers with its first ``Beat`` and lives while it beats. One whose time is over is given up by the next beat of
-anybody else (its own late beat still saves it), or at once by ``AbandonWorker``: its leases are freed, epochs staying as they are, so
+A worker *incarnation* registers with its first ``Beat`` and lives while it beats. One whose time is over is given up by a beat of
+somebody else (its own late beat still saves it), or at once by ``AbandonWorker``: its leases are freed, epochs staying as they are, so
 that what it still commits is accepted until somebody claims the instance. Its id is remembered as dead for the dedup window: a beat says
 ``alive=False`` and registers nothing. (After the window a sleeper would register anew: it owns nothing then, and its fences are as stale
 as before.)
+
+Time in which nobody could reach the store counts against nobody. Whoever beats judges by itself (``_judge``): if its own time is over
+too, everybody gets a new lease; otherwise it gives up only those whose time had been over already when it beat last, since between two
+of its beats there may have been an outage that was shorter than a lease.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ class Grant(Struct, frozen=True, gc=False):
 
 
 class Beat(Struct, frozen=True, gc=False):
-    """Register the worker, or keep it alive for ``ttl_us``; give up those whose time is over."""
+    """Register the worker, or keep it alive for ``ttl_us``; give up those whose time is over, outages of the store apart."""
 
     worker: str
     ttl_us: int
@@ -99,14 +103,31 @@ def beat(tx: Transaction, command: Beat) -> Heartbeat:
     state, worker = tx.state, tx.state.workers.get(command.worker)
     if worker is None and tx.remembers(tombstone(command.worker)):
         return Heartbeat(tx.now_us, alive=False)
-    for other in state.workers.values():
-        if other.until_us <= tx.now_us and other.id != command.worker:
-            _give_up(tx, other.id)
+    _judge(tx, command, worker)
     tx.effects.append(fx.PutWorker(structs.replace(worker or WorkerRow(command.worker, 0), until_us=tx.now_us + command.ttl_us)))
     cancelled = tuple(row.id for row in state.tasks.values() if row.cancelled and row.worker == command.worker)
     tx.effects += map(fx.DropTask, cancelled)
     tx.effects.append(fx.Forget(tx.now_us))
     return Heartbeat(tx.now_us, alive=True, cancelled=cancelled)
+
+
+def _judge(tx: Transaction, command: Beat, own: WorkerRow | None) -> None:
+    """Give up the others whose time is over, or after an outage of the store give everybody time to beat.
+
+    A worker that registers has no earlier beat. It sees an outage where nobody has beaten within ``ttl_us``: but for the dead there is
+    nobody then, and they cost it one lease more.
+    """
+    now_us, others = tx.now_us, [row for row in tx.state.workers.values() if row.id != command.worker]
+    if own is not None:
+        after_outage, over_us = own.until_us <= now_us, min(now_us, own.until_us - command.ttl_us)
+    else:
+        after_outage, over_us = not any(now_us < row.until_us <= now_us + command.ttl_us for row in others), now_us
+    for row in others:
+        if after_outage:
+            if row.until_us < now_us + command.ttl_us:
+                tx.effects.append(fx.PutWorker(structs.replace(row, until_us=now_us + command.ttl_us)))
+        elif row.until_us <= over_us:
+            _give_up(tx, row.id)
 
 
 def abandon(tx: Transaction, command: AbandonWorker) -> OutcomeStatus:

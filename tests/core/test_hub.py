@@ -529,7 +529,7 @@ def test_lease_a_dead_worker_leaves_everything_free(hub: Hub) -> None:
     assert hub.grant(tasks=("t",), worker="w2").tasks[0].attempt == 2
 
 
-def test_lease_a_silent_worker_is_given_up_by_the_next_beat_of_another(hub: Hub) -> None:
+def test_lease_a_silent_worker_is_given_up_by_a_beat_of_another(hub: Hub) -> None:
     hub.create()
     hub.beat("w1", ttl_us=SECOND)
     hub.turn()
@@ -538,7 +538,9 @@ def test_lease_a_silent_worker_is_given_up_by_the_next_beat_of_another(hub: Hub)
     assert (hub.row().claimed, hub.row().holder) == (True, "w1")
     hub.now += SECOND - 1
     hub.beat("w2")
-    assert "w1" in hub.state.workers
+    hub.now += 1
+    hub.beat("w2")
+    assert "w1" in hub.state.workers, "it may have had no time to beat since the last beat of w2, when it was alive"
     hub.now += 1
     assert hub.beat("w2").alive
     assert hub.eligible("w2") == ["i"]
@@ -547,6 +549,45 @@ def test_lease_a_silent_worker_is_given_up_by_the_next_beat_of_another(hub: Hub)
     assert hub.beat("w3").alive, "a new incarnation registers"
     hub.now += hub.state.limits.dedup_window_us
     assert hub.beat("w1").alive, "forgotten after the window"
+
+
+def test_lease_an_outage_longer_than_the_lease_counts_against_nobody(hub: Hub) -> None:
+    for worker in ("w1", "w2", "w3"):
+        hub.beat(worker, ttl_us=15 * SECOND)
+    hub.now += 20 * SECOND
+    assert hub.beat("w2", ttl_us=15 * SECOND).alive, "the first one back was away too long itself"
+    hub.now += 15 * SECOND - 1
+    assert hub.beat("w2", ttl_us=15 * SECOND).alive
+    assert hub.beat("w1", ttl_us=15 * SECOND).alive, "a whole lease for the way back"
+    hub.now += 3 * SECOND
+    hub.beat("w2", ttl_us=15 * SECOND)
+    hub.now += 3 * SECOND
+    hub.beat("w2", ttl_us=15 * SECOND)
+    assert set(hub.state.workers) == {"w1", "w2"}, "but who does not come back is given up all the same"
+
+
+def test_lease_an_outage_that_is_a_little_shorter_than_the_lease_counts_against_nobody(hub: Hub) -> None:
+    hub.beat("w1", ttl_us=15 * SECOND)
+    hub.now += 2 * SECOND
+    hub.beat("w2", ttl_us=15 * SECOND)
+    hub.now += 14 * SECOND
+    assert hub.beat("w2", ttl_us=15 * SECOND).alive, "w2 is in time, w1 is not"
+    hub.now += SECOND
+    assert hub.beat("w1", ttl_us=15 * SECOND).alive
+
+
+def test_lease_who_registers_first_after_an_outage_gives_nobody_up(hub: Hub) -> None:
+    hub.beat("w1", ttl_us=15 * SECOND)
+    hub.now += 20 * SECOND
+    hub.beat("new", ttl_us=15 * SECOND)
+    assert "w1" in hub.state.workers
+    hub.now += 2 * SECOND
+    hub.beat("another", ttl_us=15 * SECOND)
+    assert "w1" in hub.state.workers
+    hub.now += 13 * SECOND
+    hub.beat("another", ttl_us=15 * SECOND)
+    hub.beat("a third", ttl_us=15 * SECOND)
+    assert "w1" not in hub.state.workers, "and a row of short lives does not keep it for ever"
 
 
 def test_lease_abandoning_is_idempotent(hub: Hub) -> None:

@@ -555,7 +555,7 @@ def test_an_engine_whose_store_takes_no_writes_closes_and_says_so(run):
             await asyncio.wait_for(serve(), 20)
         backend.on = False
         async with engine.open(backend=backend):
-            return await engine.client.get_handle(flow, "f").result(20 * SECOND)
+            return await engine.client.get_handle(flow, "f").result(40 * SECOND)  # the leases of the first worker have to run out
 
     assert run(main) == 3
 

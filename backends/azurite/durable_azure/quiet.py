@@ -14,7 +14,7 @@ from attrs import define, field
 from msgspec.structs import replace
 
 from durable_core.backend import Heartbeat
-from durable_core.hub import Beat, State
+from durable_core.hub import Beat, State, WorkerRow
 from durable_core.hub import effects as fx
 
 __all__ = ["QuietBeats"]
@@ -44,10 +44,17 @@ class QuietBeats:
         quiet = beat.worker in state.workers and beat.worker not in self.busy
         self.busy.discard(beat.worker)
         self.promised.pop(beat.worker, None)
-        if not (quiet and _SHORT_US <= beat.ttl_us < self.idle_us) or _holds_something(state, beat.worker, now_us):
+        if not (quiet and _SHORT_US <= beat.ttl_us < self.idle_us) or _has_dead(state, beat.worker, now_us):
+            return beat
+        if _holds_something(state, beat.worker, now_us):
             return beat
         self.promised[beat.worker] = now_us + beat.ttl_us
         return Beat(beat.worker, self.idle_us)
+
+    def as_it_beat(self, worker: str, state: State) -> WorkerRow | None:
+        """Its row with the time for which it really asked: what it says of how long nobody could write. None: nothing else than its row."""
+        row, asked_us = state.workers.get(worker), self.promised.get(worker)
+        return None if row is None or asked_us is None else replace(row, until_us=asked_us)
 
     def stirred(self, worker: str, state: State) -> list[fx.Effect]:
         """It is about to lease something: what has to be written with that."""

@@ -75,6 +75,9 @@ class Round:
             quiet = self.quiet.answer(request, part, self.now_us)
             if quiet is not None:
                 return quiet
+            row = self.quiet.as_it_beat(request.worker, part)
+            if row is not None:
+                part.workers[row.id] = row
             request = self.quiet.stretched(request, self.replica.state, self.now_us)
         answer, effects = decide(part, request, self.now_us)
         stirred = self._stirred(part, request) if effects else []

@@ -145,8 +145,9 @@ async def test_two_that_both_believe_they_own_an_instance(handle: Any, fate: Fat
     await first.heartbeat("first", ttl_us=15_000_000)
     await first.apply([CreateInstance("i", "e", "orch", b"", "r")])
     (mine,) = (await first.claim("first", claim_id="1", turns=1, tasks=0, selectors=ALL)).turns
-    now_us += 16_000_000
-    await second.heartbeat("second", ttl_us=15_000_000)
+    for _ in range(6):
+        now_us += 6_000_000
+        await second.heartbeat("second", ttl_us=15_000_000)
     (theirs,) = (await second.claim("second", claim_id="2", turns=1, tasks=0, selectors=ALL)).turns
     for proxy in proxies:
         proxy.rule = every_third(fate)

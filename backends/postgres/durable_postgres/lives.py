@@ -3,10 +3,12 @@
 An incarnation holds a session-level advisory lock: when its process ends, however, the server lets go of the lock, and whoever can take
 it knows. A connection may also break by itself; so an incarnation counts as dead only when its lock has been free for ``death_grace_s``,
 by when its process has connected again and taken it. A restart of the server takes all locks at once, and not everybody is back at once: who
-has not held its lock since then is given ``_RETURN_S`` more, and so is everybody by a handle that lost its own connection. (A worker that is
-given up by mistake loses no work, but its activities run twice.)
+has not held its lock since then is given ``_RETURN_S`` more, and so is everybody by a handle that lost its own connection or that waited long
+for an answer. (A worker that is given up by mistake loses no work, but its activities run twice.)
 
-The same connection LISTENs, and heartbeats run on it: one that went deaf is found by the next beat (or ping) at the latest.
+The same connection LISTENs, and heartbeats run on it: one that went deaf is found by the next beat (or ping) at the latest. Nothing on it may
+wait for long, whatever ``command_timeout_s`` is: another connection is made then, in time for the lease. The server may not know yet that
+the old one is lost, and its session still have our locks: it is ended.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import asyncpg
+from attrs import evolve
 
 from durable_core.errors import StoreError
 from durable_postgres.lanes import Connection, Lane
@@ -27,9 +30,14 @@ __all__ = ["Lives"]
 
 _logger = logging.getLogger("durable_core.postgres")
 _PING_S = 5.0
+_ANSWER_S = 3.0
+"""How long connecting, and each statement, may take."""
+_SLOW_S = 1.0
+"""Whoever waited so long for an answer does not know who could reach the server meanwhile."""
 _RETRY_S = 0.05
-_LAST_RETRY_S = 2.0
-_RETURN_S = _LAST_RETRY_S + 1.0
+_LAST_RETRY_S = 1.0
+_RETURN_S = _PING_S + _ANSWER_S + _LAST_RETRY_S + _ANSWER_S
+"""The longest way back: a ping that finds the connection dead, a pause, and another connection."""
 _WORK, _ENDED = "work", "ended"
 _LOST = (StoreError, OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What using the connection may raise when it, or the server, is not there, or goes away at that moment."""
@@ -49,7 +57,12 @@ class Lives:
         self._was_connected = False
         self._away_until_s = 0.0
         self._broken = asyncio.Event()
-        self.lane = Lane(options, self._prepare)
+        hasty = evolve(
+            options,
+            connect_timeout_s=min(options.connect_timeout_s, _ANSWER_S),
+            command_timeout_s=min(options.command_timeout_s, _ANSWER_S),
+        )
+        self.lane = Lane(hasty, self._prepare)
         self._keeper = asyncio.create_task(self._keep(), name="durable-postgres connection")
 
     async def hold(self, worker: str) -> None:
@@ -87,6 +100,11 @@ class Lives:
             asyncio.get_running_loop().call_later(again_s + 0.01, self._heard, False)
         return [worker for worker, dead_s in self._lifeless.items() if dead_s <= now_s]
 
+    def answered_after(self, seconds: float) -> None:
+        """So long a question of this handle took. If that is long, the server may have been away for everybody."""
+        if seconds >= _SLOW_S:
+            self._give_time()
+
     async def tell(self, ended: bool) -> None:
         """Every other handle. A hint: lost if the connection is."""
         try:
@@ -111,11 +129,16 @@ class Lives:
         connection.add_termination_listener(lambda _: self._broken.set())
         await connection.add_listener(self._channel, self._hear)
         for worker in self._held:
+            await connection.execute(query("end_former_session"), worker.encode())
             await connection.execute(query("hold_life"), worker.encode())
         if self._was_connected:
-            self._away_until_s, self._lifeless = time.monotonic() + _RETURN_S, {}
+            self._give_time()
         self._was_connected = True
         self._heard(True)  # what others told meanwhile was missed
+
+    def _give_time(self) -> None:
+        """To everybody, for the way back."""
+        self._away_until_s, self._lifeless = time.monotonic() + _RETURN_S, {}
 
     def _hear(self, connection: Connection, sender: int, _channel: str, payload: str) -> None:
         if sender != connection.get_server_pid():

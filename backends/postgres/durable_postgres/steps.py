@@ -11,6 +11,8 @@ error is about one of the commands: the batch is halved until it is alone, and t
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -38,6 +40,8 @@ T = TypeVar("T")
 
 _TRIES = 10
 _COMMANDS_PER_BATCH = 1_000
+_BEAT_SHARE = 1 / 4
+"""Of a lease: what a heartbeat may take."""
 _LOOK_FOR_DEATHS_US = 750_000
 """Where other workers live, somebody idle looks for the dead so often: half of what an idle worker may ask for."""
 
@@ -80,6 +84,15 @@ class Steps:
             await self._bury(claim)
 
     async def beat(self, worker: str, ttl_us: int) -> Heartbeat:
+        """One that hangs must not cost the lease: there is to be time for others."""
+        seconds = ttl_us / 1e6 * _BEAT_SHARE
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._answered_beat(worker, ttl_us)
+        except TimeoutError as error:
+            raise StoreUnavailableError(f"{self._options.where}: nobody answered a heartbeat within {seconds:.1f} s") from error
+
+    async def _answered_beat(self, worker: str, ttl_us: int) -> Heartbeat:
         await self._raising(self._lives.hold(worker))
         while True:
             heartbeat = await self._take(self._lives.lane, lambda connection, locked: self._beat(connection, Beat(worker, ttl_us), locked))
@@ -150,7 +163,9 @@ class Steps:
         return outcomes
 
     async def _beat(self, connection: Connection, command: Beat, locked: bool) -> Heartbeat | list[str]:
+        asked_s = time.monotonic()
         part, found = await self._load(connection, needs((command,)), locked)
+        self._lives.answered_after(time.monotonic() - asked_s)
         dead = await self._dead(connection, found, part, command.worker)
         if dead:
             return dead
@@ -168,9 +183,11 @@ class Steps:
             clock = self._clock_us(), self._floor_us
             chosen = await connection.fetchrow(query("lock_candidates"), *clock, me[0], queues, activities, turns, tasks)
         page = self._capabilities.messages_per_claim + 1
+        asked_s = time.monotonic()
         rows = await connection.fetch(
             query("find"), self._clock_us(), self._floor_us, *me, queues, activities, turns, tasks, page, request.turns, *chosen
         )
+        self._lives.answered_after(time.monotonic() - asked_s)
         found = self._learn(rows)
         dead = await self._lives.proven_dead(connection, found.lifeless)
         if dead:

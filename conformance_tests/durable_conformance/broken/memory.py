@@ -808,6 +808,21 @@ class Mute(MemoryHarness):
     kind = _Silent
 
 
+class _Harsh(_Layer):
+    async def heartbeat(self, worker: str, *, ttl_us: int) -> Heartbeat:
+        now_us = self._now_us(self._store)
+        late = [row.id for row in self.state.workers.values() if row.until_us <= now_us and row.id != worker]
+        await MemoryBackend.apply(self, [AbandonWorker(id) for id in late])
+        return await super().heartbeat(worker, ttl_us=ttl_us)
+
+
+@breaks(Property.LEASE, "counts_against_nobody")
+class OutagesCount(MemoryHarness):
+    """Gives up whoever is late, although nobody could reach the store."""
+
+    kind = _Harsh
+
+
 # ── what is not declared ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -29,7 +29,8 @@ async def test_leases_outlive_a_handle_whose_death_nobody_can_prove(hub: Driver)
     await hub.register("w")
     assert (await hub.claim("w")).turns == (), "the store does not declare proves_death, and yet it acts on one"
     hub.harness.advance_clock(HOUR_US)
-    await hub.register("w")
+    for _ in range(2):  # the first one finds that it may have had no time to beat
+        await hub.register("w")
     with proving(Property.PROGRESS):
         assert (await hub.claimed("i", "w")).attempt == 2
 

@@ -259,8 +259,43 @@ async def test_a_silent_worker_is_given_up(hub: Driver) -> None:
     assert (await hub.claim("w2")).turns == ()
     hub.harness.advance_clock(1)
     await hub.register("w2")
+    await hub.register("w2")
     assert (await hub.claimed("i", "w2")).attempt == 2
     assert (await hub.backend.heartbeat("w", ttl_us=HOUR_US)).alive is False
+
+
+@requires("frozen_clock")
+@proves(Property.LEASE)
+async def test_an_outage_of_the_store_counts_against_nobody(hub: Driver) -> None:
+    """Nobody could beat for an hour. Who beats first gives nobody up, and whoever does not come back is given up later."""
+    await hub.running(tasks=(hub.task("t", claim=True),))
+    for worker in ("w", "w2", "w3"):
+        await hub.register(worker, ttl_us=10 * SECOND_US)
+    hub.harness.advance_clock(HOUR_US)
+    await hub.register("w2", ttl_us=10 * SECOND_US)
+    assert (await hub.claim("w2")).tasks == (), "what the others do is not done again"
+    hub.harness.advance_clock(9 * SECOND_US)
+    for worker in ("w2", "w"):
+        await hub.register(worker, ttl_us=10 * SECOND_US)
+    with proving(Property.PROGRESS):
+        for _ in range(2):
+            hub.harness.advance_clock(SECOND_US)
+            await hub.register("w2", ttl_us=10 * SECOND_US)
+        assert (await hub.backend.heartbeat("w3", ttl_us=HOUR_US)).alive is False
+
+
+@requires("frozen_clock")
+@proves(Property.LEASE)
+async def test_an_outage_shorter_than_a_lease_counts_against_nobody(hub: Driver) -> None:
+    """Who beat last before it is in time after it, and the others are not."""
+    await hub.running(tasks=(hub.task("t", claim=True),))
+    await hub.register("w", ttl_us=10 * SECOND_US)
+    hub.harness.advance_clock(SECOND_US)
+    await hub.register("w2", ttl_us=10 * SECOND_US)
+    hub.harness.advance_clock(9 * SECOND_US + 1)
+    await hub.register("w2", ttl_us=10 * SECOND_US)
+    assert (await hub.claim("w2")).tasks == ()
+    await hub.register("w", ttl_us=10 * SECOND_US)
 
 
 @requires("frozen_clock")

@@ -19,6 +19,8 @@ from durable_core.runtime.worker.orchestrations import OrchestrationRunner
 _logger = logging.getLogger("durable_core.engine")
 _TURNS_PER_CLAIM = 500
 _ABANDONED_WITHIN_S = 5.0
+_BEAT_AGAIN_S = 0.5
+"""After a beat that failed: when the store is back, whoever is late is soon given up."""
 
 
 class Worker:
@@ -183,9 +185,10 @@ class Worker:
 
     async def _beat_for_ever(self) -> None:
         options, clock = self._session.options, self._session.clock
-        last = clock.time()
+        last, pause_s = clock.time(), options.heartbeat_s
         while True:
-            await clock.sleep(options.heartbeat_s)
+            await clock.sleep(pause_s)
+            pause_s = min(_BEAT_AGAIN_S, options.heartbeat_s)
             try:
                 beat = await self._beat(self.id)
                 if not beat.alive:  # if this fails, the next beat will say so again
@@ -193,7 +196,7 @@ class Worker:
             except StoreError as error:
                 _logger.warning("heartbeat failed: %s (the last one succeeded %.0f s ago)", error, clock.time() - last)
                 continue
-            last = clock.time()
+            last, pause_s = clock.time(), options.heartbeat_s
             for task in beat.cancelled:
                 self.turns.activities.cancel(task)
 

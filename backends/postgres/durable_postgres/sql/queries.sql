@@ -153,6 +153,13 @@ SELECT turns, tasks FROM lock_candidates(
 -- See the function.
 SELECT hold_life($1);
 
+-- name: end_former_session
+-- Whoever else has the lock of this incarnation is a session of ours whose connection was lost without the server's noticing.
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock' AND pid <> pg_backend_pid()
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND objsubid = 1 AND classid::bigint = (life_of($1) >> 32) & 4294967295 AND objid::bigint = life_of($1) & 4294967295;
+
 -- name: not_back
 -- Of these workers, whose locks are free: those who have not held them since the server was started.
 SELECT id FROM worker WHERE id = ANY ($1::bytea[]) AND server <> pg_postmaster_start_time();
