@@ -64,7 +64,7 @@ class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):
         self._execution = execution
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # logging's name
-        return not self._execution.replaying and super().isEnabledFor(level)
+        return not (self._execution.replaying or self._execution.closing) and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}

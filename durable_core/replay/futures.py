@@ -45,18 +45,19 @@ class DeterministicFuture(asyncio.Future[Any]):
 
 class DeterministicTask(asyncio.Task[Any]):
     """``wraps`` is the future that the task was made to await, if it was made of one. ``collectors`` counts the gathers, waits and groups
-    that will look at how it ended.
+    that will look at how it ended. ``context`` is that in which its code runs.
 
     It counts itself how often it was cancelled: since 3.13 ``uncancel`` also takes back a cancellation that was not delivered yet, which older
     ones cannot, so it is done on none.
     """
 
-    __slots__ = ("_cancels", "_order", "collectors", "wraps")
+    __slots__ = ("_cancels", "_order", "collectors", "context", "wraps")
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, context: Context | None) -> None:
+    def __init__(self, coro: Coroutine[Any, Any, Any], *, loop: DeterministicLoop, context: Context) -> None:
         self._order = loop.next_order()
         self._cancels = 0
         self.collectors = 0
+        self.context = context
         self.wraps: asyncio.Future[Any] | None = None
         super().__init__(coro, loop=loop, context=context)
 

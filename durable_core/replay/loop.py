@@ -20,7 +20,7 @@ import math
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partialmethod
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
 
@@ -114,7 +114,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         wraps: asyncio.Future[Any] | None = None
         if isinstance(coro, asyncio.Future):
             wraps, coro = coro, _await(coro)
-        task = DeterministicTask(coro, loop=self, context=context)
+        task = DeterministicTask(coro, loop=self, context=copy_context() if context is None else context)
         task.wraps = wraps
         task.set_name(name or f"task-{self._ordered}")
         self.tasks[task] = None

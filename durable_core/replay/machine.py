@@ -142,8 +142,7 @@ class Execution:
         return turn
 
     def close(self) -> None:
-        """End the code in memory; nothing is recorded. ``finally`` blocks and ``except CancelledError`` of the orchestrator do run.
-        Idempotent."""
+        """End the code in memory, as a coroutine that is closed: ``finally`` blocks run, and nothing is recorded. Idempotent."""
         self._base_context.run(self._end_code)
 
     def _end_code(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
 from collections.abc import Iterator
-from types import CodeType, FrameType
+from types import AsyncGeneratorType, CodeType, FrameType
 from typing import Any
 
 _STEPS = ("drain", "_apply")  # what runs or wakes user code; frames further out are the host's
@@ -47,7 +48,22 @@ def await_chain(coroutine: Any) -> Iterator[Any]:
     """A suspended coroutine, what it awaits, what that awaits, …"""
     while coroutine is not None:
         yield coroutine
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None) or getattr(coroutine, "ag_await", None)
+        coroutine = (
+            getattr(coroutine, "cr_await", None)
+            or getattr(coroutine, "gi_yieldfrom", None)
+            or getattr(coroutine, "ag_await", None)
+            or (_stepped(coroutine) if is_step(coroutine) else None)
+        )
+
+
+def is_step(awaited: Any) -> bool:
+    """What ``anext(generator)``, ``generator.aclose()`` and the like give to be awaited."""
+    return type(awaited).__name__.startswith("async_generator_") or type(awaited).__name__ == "anext_awaitable"
+
+
+def _stepped(step: Any) -> Any:
+    """The generator (or the step of it) that a step is about: the step does not say, but the garbage collector knows."""
+    return next((thing for thing in gc.get_referents(step) if isinstance(thing, AsyncGeneratorType) or is_step(thing)), None)
 
 
 def frame_of(coroutine: Any) -> FrameType | None:

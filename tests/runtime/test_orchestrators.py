@@ -143,17 +143,20 @@ def test_an_exception_is_a_failure_also_a_cancellation_that_nobody_asked_for(url
     assert state.failure.type.endswith(type)
 
 
-def test_eviction_runs_handlers_of_cancellation_and_records_nothing_of_them(url, run):
-    handled: list[str] = []
+def test_eviction_closes_the_code_and_is_no_cancellation(url, run, caplog):
+    ended: list[str] = []
 
     @orchestrator
     async def careful(ctx: OrchestrationContext) -> str:
         try:
             return await ctx.wait_for_external_event("go", return_type=str)
         except asyncio.CancelledError:
-            handled.append(ctx.instance_id)
             await ctx.call_activity(double, 1)
             raise
+        finally:
+            ended.append(ctx.instance_id)
+            ctx.logger.error("it ends")
+            await asyncio.sleep(0)
 
     engine = engine_with(double, careful, max_cached_instances=1)
 
@@ -162,13 +165,18 @@ def test_eviction_runs_handlers_of_cancellation_and_records_nothing_of_them(url,
             for n in range(4):
                 await engine.client.schedule_new_orchestration(careful, instance_id=f"i{n}")
                 await engine.client.wait_for_start(f"i{n}", PATIENCE)
-            before = len(handled)
+            before = len(ended)
             for n in range(4):
                 await engine.client.raise_event(f"i{n}", "go", str(n))
             results = [await engine.client.get_handle(careful, f"i{n}").result(PATIENCE) for n in range(4)]
+            await engine.client.schedule_new_orchestration(careful, instance_id="at the end")
+            await engine.client.wait_for_start("at the end", PATIENCE)
             return before, results, await engine.client.get_history("i0")
 
     before, results, history = run(main)
     assert before >= 2
     assert results == ["0", "1", "2", "3"]
+    assert ended[-1] == "at the end", "closing the engine is the same"
+    assert len([record for record in caplog.records if "it ends" in record.message]) == 4, "each said it once, when it ended"
+    assert not [record for record in caplog.records if "ended" in record.message]
     assert [type(event).__name__ for event in history] == ["ExecutionStarted", "EventRaised", "ExecutionCompleted"]
