@@ -1,32 +1,27 @@
 """Keeping I/O out of orchestrators: an audit hook that is active only while a turn runs, and a watchdog for turns that block.
 
-CPython raises an *audit event* for ``open``, sockets, subprocesses, ``sqlite3.connect`` and the like. Imports and logging may open files:
-they are let through. ``time.sleep`` and thread starts have no audit event before 3.13, so a watchdog thread logs the stack of any turn that
+CPython raises an *audit event* for ``open``, sockets, subprocesses, ``sqlite3.connect`` and the like. What of these is the orchestrator's own
+doing says ``audit.py``. ``time.sleep`` and thread starts have no audit event before 3.13, so a watchdog thread logs the stack of any turn that
 takes over a second.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import threading
 import time
 import traceback
 from functools import cache
+from types import FrameType
 from typing import Any
 
 from durable_core.errors import ForbiddenInOrchestratorError
 from durable_core.replay.source import user_line
+from durable_core.runtime.worker.audit import is_debugged, is_forbidden
 
 _logger = logging.getLogger("durable_core.engine")
 
-# Of what CPython audits: the names of events, from their beginning.
-_FORBIDDEN = re.compile(
-    r"open$|socket\.|subprocess\.|sqlite3\.|shutil\.|urllib\.|ftplib\.|smtplib\.|time\.sleep$|_thread\.start_"
-    r"|os\.(system|exec|fork|spawn|posix_spawn|listdir|scandir|remove|rename|mkdir|rmdir|truncate)"
-)
-_LET_THROUGH = ("importlib.", "_frozen_importlib", "logging", "linecache", "traceback", "tokenize", "zipimport", "warnings")
 _SLOW_TURN_S = 1.0
 
 
@@ -58,7 +53,7 @@ class TurnGuard:
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if self._orchestrator is None or self._thread != threading.get_ident():
             return
-        if _FORBIDDEN.match(event) and not _is_let_through():
+        if is_forbidden(event, args):
             name = self._orchestrator
             what = f"{event}({args[0]!r})" if args and isinstance(args[0], str | bytes | int) else event
             raise ForbiddenInOrchestratorError(
@@ -71,22 +66,16 @@ class TurnGuard:
             name, since = self._orchestrator, self._since
             if name is not None and self._told_of != since and time.monotonic() - since > _SLOW_TURN_S:
                 frame = sys._current_frames().get(self._thread)
-                stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-                _logger.warning(
-                    "a turn of orchestrator %r has blocked the engine for over %.0f s; it must not sleep or compute for long. It is at:\n%s",
-                    name,
-                    _SLOW_TURN_S,
-                    stack,
-                )
+                if not is_debugged(frame):
+                    _tell(name, frame)
                 self._told_of = since
 
 
-def _is_let_through() -> bool:
-    """Between the event and our own loop: imports, logging, and what formats a traceback."""
-    for frame, _ in traceback.walk_stack(sys._getframe(2)):
-        name = str(frame.f_globals.get("__name__", ""))
-        if name.startswith(_LET_THROUGH):
-            return True
-        if name.startswith("durable_core.replay"):
-            return False
-    return False
+def _tell(name: str, frame: FrameType | None) -> None:
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+    _logger.warning(
+        "a turn of orchestrator %r has blocked the engine for over %.0f s; it must not sleep or compute for long. It is at:\n%s",
+        name,
+        _SLOW_TURN_S,
+        stack,
+    )
