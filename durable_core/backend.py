@@ -1,7 +1,7 @@
 """The storage/queue protocol: what a store must do so that the engine can run on it.
 
 A *task hub* holds instances, their histories, their inboxes of messages, and activity tasks. The engine uses
-eight methods, all of them batch-first. Payloads are opaque ``bytes``; what the store must index is in the
+nine methods, all of them batch-first. Payloads are opaque ``bytes``; what the store must index is in the
 open: ids, names, times, fences. Times that come *out* are hub timestamps (``*_us``: microseconds since the epoch
 on the store's clock); what goes *in* are durations, and hub timestamps computed from earlier ones. No worker's clock decides anything.
 

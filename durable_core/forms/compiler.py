@@ -39,8 +39,9 @@ class Forms:
         return form.encode(value)
 
     def _form_of_class(self, kind: type) -> Form:
-        if hasattr(kind, "__pydantic_root_model__") and not self._cattrs:
-            return models.model_form(kind, self.encode_any, marked=False)
+        if hasattr(kind, "__pydantic_root_model__"):
+            own = self._hooked(kind, kind) if self._cattrs else None
+            return own or models.model_form(kind, self.encode_any, marked=False)
         if kind is object:
             raise Fault("an instance of object has nothing that JSON could hold")
         try:

@@ -1,6 +1,6 @@
 """A backend for a store that is neither SQL nor memory: a folder of plain files. The worked example of docs/backend-authors.md.
 
-    backend.py   the eight methods
+    backend.py   the nine methods
     part.py      what one call has in hand: rows read as ``hub.needs`` says, decided by the hub, and what has to be written
     layout.py    which row lies in which file
     log.py       several files change together or not at all

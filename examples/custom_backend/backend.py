@@ -1,4 +1,4 @@
-"""The eight methods.
+"""The nine methods.
 
 Each call is one visit: get the lock, finish what a dead process has left, read, decide, write, let go. Calls of a handle run one after the
 other in a thread of its own, so that the event loop never waits for a disk.

@@ -437,6 +437,7 @@ def test_travels_as_what_the_hint_says(hint: Any, value: Any, text: str, read: A
         (Any, int),
         (Any, 1 + 2j),
         (None, 0),
+        pytest.param(int, 10**5_000, id="an int of 5,000 digits"),
         (bytes, "a"),
         (bytes, bytearray(b"a")),
         (Decimal, 1),

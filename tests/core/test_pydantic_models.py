@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import pytest
 
+from durable_core.converter import JsonConverter
 from tests.core.test_models import CONVERTER, Base, arrives, refusal, travelled
 
 if TYPE_CHECKING:
@@ -314,3 +315,6 @@ def test_a_default_that_is_changed_meanwhile_changes_no_value_that_was_sent() ->
 
 def test_who_reads_a_model_without_a_hint_sees_its_fields_only() -> None:
     assert CONVERTER.decode(CONVERTER.encode({"m": Inner()})) == {"m": {"a": 1, "b": 2}}
+    with_hooks = JsonConverter()
+    with_hooks.cattrs.register_unstructure_hook(Left, lambda left: left.a)
+    assert with_hooks.encode({"m": Inner(), "left": Left(a=7)}) == '{"m":{"a":1,"b":2},"left":7}'

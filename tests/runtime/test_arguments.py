@@ -332,7 +332,7 @@ def test_every_method_of_the_client_checks_the_id(run, wrong):
                 with pytest.raises(InvalidInstanceIdError):
                     await client.schedule_new_orchestration(quick, instance_id=wrong)
             with pytest.raises(InvalidInstanceIdError):
-                EntityId("counter", wrong) if wrong in ("", None, 5, b"order-7", "\udcff", "a\0b") else client.get_handle(quick, wrong)
+                EntityId("counter", wrong) if wrong in ("", None, 5, b"order-7", "\udcff") else client.get_handle(quick, wrong)
 
     run(main)
 
@@ -348,7 +348,7 @@ def test_a_restart_does_not_get_an_entitys_id(run):
     run(main)
 
 
-@pytest.mark.parametrize("wrong", [None, "\udcff", "a\0b", b"x"], ids=repr)
+@pytest.mark.parametrize("wrong", [None, "\udcff", b"x"], ids=repr)
 def test_one_that_asks_for_nonsense_spoils_nothing_for_others(run, url, wrong):
     """All that ask and write within one tick of the loop share a read or a batch of the store."""
 

@@ -8,7 +8,7 @@ the winner wrote, and decides anew.
 So the position is the only fence. Nobody owns anything, there is no lease to lose, and two handles that both believe they are alone are
 told apart by the service. (docs/decisions/0014 has the road not taken: logs that belong to workers.)
 
-    backend.py      the eight methods
+    backend.py      the nine methods
     store.py        an open store: rounds of calls, each one storage operation
       rounds.py       what one round decides, on the rows that it needs
       replica.py      the hub in memory, and what of it may be claimed

@@ -1,6 +1,6 @@
 """The store in PostgreSQL: many workers on many machines, several task hubs in one database.
 
-    backend.py      the eight methods
+    backend.py      the nine methods
     store.py        what an open handle consists of
     steps.py        a batch of commands, a claim, a heartbeat: load, decide, write
       rows.py         rows into a partial ``hub.State``

@@ -1,6 +1,6 @@
 """The store in one SQLite file: the default, embedded, without a server.
 
-    backend.py      the eight methods
+    backend.py      the nine methods
     store.py        what an open handle consists of
     writer.py       the thread that writes: group commit
       commit.py       one transaction; a batch that fails

@@ -1,4 +1,4 @@
-"""The eight methods of the protocol, each a line or two: the work is done elsewhere in this package."""
+"""The nine methods of the protocol, each a line or two: the work is done elsewhere in this package."""
 
 from __future__ import annotations
 
