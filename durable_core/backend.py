@@ -34,6 +34,9 @@ from durable_core.errors import DurableError
 PROTOCOL_VERSION = 1
 """Grows when a backend has to change."""
 
+DELIVERIES_IN_COMPANY = 2
+"""So often a task is delivered like any other. If it was never given an answer, each further delivery is that of a suspect."""
+
 MAX_ID_LENGTH = 512
 ENTITY_PREFIX = "@"
 """Instance ids that start with it are entities (``@name@key``); user-chosen ids may not."""
@@ -346,7 +349,8 @@ class ClaimedTurn(InstanceFacts, frozen=True):
 
 
 class ClaimedTask(Struct, frozen=True, gc=False):
-    """A lease on an activity task; ``attempt`` counts its claims, this one included."""
+    """A lease on an activity task; ``attempt`` counts its claims, this one included. (A task that was claimed in the commit that created it
+    has had one.) What a ``ReleaseTask`` took back does not count."""
 
     id: str
     instance: str
@@ -496,6 +500,10 @@ class Backend(Protocol):
         with ``hold_us``. A due control message overrides name, suspension, parking and back-off, not leases. A claim that is not the
         holder's own raises the epoch and counts an attempt. Instances whose attempt would be above 1 are suspects: one is returned only
         as the single turn of its claim. A worker that is unknown or given up gets nothing.
+
+        Claimable is a task that nobody leases and whose name is selected. A task whose ``attempt`` would be above ``DELIVERIES_IN_COMPANY``
+        is a suspect: perhaps it killed its workers, or it died with those that others killed. If it is the oldest one it is returned alone,
+        without another task and without turns; until then it is passed over.
 
         A repeated ``claim_id`` returns those of its items that are still out. It is known until the worker's next claim that leases
         something; one that leased nothing is not remembered.

@@ -45,7 +45,7 @@ from durable_core.backend import (
     Selectors,
     SendMessage,
 )
-from durable_core.hub import Beat, Grant, State, decide, eligible_tasks, eligible_turns, query, read_history, record_of
+from durable_core.hub import Beat, Grant, State, decide, eligible_tasks, eligible_turns, is_suspect_task, query, read_history, record_of
 
 __all__ = ["HubMachine"]
 
@@ -148,6 +148,8 @@ class HubMachine(RuleBasedStateMachine):
         claim_id = self.known.fresh("claim")
         call: dict[str, Any] = {"claim_id": claim_id, "turns": turns, "tasks": tasks, "selectors": selectors}
         claim = self.run(self.handles[handle].claim(name, **call))
+        if tasks and open_tasks and is_suspect_task(self.model.tasks[open_tasks[0]]):
+            eligible = []
         self._check_choice(claim, name, selectors, eligible[:turns], open_tasks[:tasks])
         grant = Grant(name, claim_id, selectors, tuple(turn.instance for turn in claim.turns), tuple(task.id for task in claim.tasks))
         self._compare_claim(claim, grant)

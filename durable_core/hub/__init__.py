@@ -27,6 +27,7 @@ Nothing here reads a clock, draws a random number or does I/O.
 from durable_core.hub.eligibility import STEAL_AFTER_US as STEAL_AFTER_US
 from durable_core.hub.eligibility import eligible_tasks as eligible_tasks
 from durable_core.hub.eligibility import eligible_turns as eligible_turns
+from durable_core.hub.eligibility import is_suspect_task as is_suspect_task
 from durable_core.hub.eligibility import next_due as next_due
 from durable_core.hub.leases import Beat as Beat
 from durable_core.hub.leases import Grant as Grant

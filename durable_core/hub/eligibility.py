@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from operator import attrgetter
 
-from durable_core.backend import ENDED, InstanceStatus, Message, Selectors
+from durable_core.backend import DELIVERIES_IN_COMPANY, ENDED, InstanceStatus, Message, Selectors
 from durable_core.hub.rows import InstanceRow, MessageRow, State, TaskRow
 
 STEAL_AFTER_US = 1_000_000
@@ -95,10 +95,22 @@ def eligible_turns(state: State, worker: str, selectors: Selectors, now_us: int,
 
 
 def eligible_tasks(state: State, worker: str, selectors: Selectors) -> list[str]:
-    """The tasks that ``worker`` may claim now, oldest first: free ones of a known name, whatever their instance is doing."""
+    """The tasks that ``worker`` may claim now, oldest first: free ones of a known name, whatever their instance is doing. A suspect is
+    listed if it is the oldest, and then alone: no turn is granted with it."""
     if worker not in state.workers:
         return []
-    return [row.id for row in sorted(state.tasks.values(), key=attrgetter("position")) if is_free(row, selectors)]
+    free = [row for row in sorted(state.tasks.values(), key=attrgetter("position")) if is_free(row, selectors)]
+    return [row.id for row in without_suspects(free)]
+
+
+def without_suspects(tasks: list[TaskRow]) -> list[TaskRow]:
+    """Of these tasks, oldest first, those that may be leased together: a suspect alone, or none."""
+    return tasks[:1] if tasks and is_suspect_task(tasks[0]) else [row for row in tasks if not is_suspect_task(row)]
+
+
+def is_suspect_task(row: TaskRow) -> bool:
+    """Whether it was delivered and not answered so often that it is to be run alone."""
+    return row.attempt >= DELIVERIES_IN_COMPANY
 
 
 def is_free(row: TaskRow, selectors: Selectors) -> bool:

@@ -19,7 +19,17 @@ from msgspec import Struct, structs
 
 from durable_core.backend import AbandonWorker, Claim, ClaimedTask, ClaimedTurn, Heartbeat, OutcomeStatus, Selectors
 from durable_core.hub import effects as fx
-from durable_core.hub.eligibility import admits, claimable_since, is_free, is_own, is_suspect, page, runnable
+from durable_core.hub.eligibility import (
+    admits,
+    claimable_since,
+    is_free,
+    is_own,
+    is_suspect,
+    is_suspect_task,
+    page,
+    runnable,
+    without_suspects,
+)
 from durable_core.hub.rows import InstanceRow, MessageRow, TaskRow, WorkerRow, facts_of
 from durable_core.hub.transaction import Transaction
 
@@ -51,7 +61,7 @@ def grant(tx: Transaction, command: Grant) -> Claim:
     """Lease what is eligible, in the given order; an unknown worker gets nothing.
 
     A repeated ``claim_id`` leases nothing new: it returns those items of the worker's last claim that are still out with it. A suspect is
-    leased only if it is first, and then alone. ``Claim.next_due_us`` is left to the store, who asks ``next_due`` or its own index.
+    leased only if it is first, and then alone; a suspect task that is first among the tasks goes before all turns. ``Claim.next_due_us`` is left to the store, who asks ``next_due`` or its own index.
     """
     state, selectors, worker = tx.state, command.selectors, tx.state.workers.get(command.worker)
     if worker is None:
@@ -62,9 +72,11 @@ def grant(tx: Transaction, command: Grant) -> Claim:
         return _claim(tx, rows, tasks, selectors)
     ids = [id for id in dict.fromkeys(command.turns) if claimable_since(state, id, worker.id, selectors, tx.now_us) is not None]
     plain = [id for id in ids if not is_suspect(state.instances[id], worker.id, tx.now_us)]
-    rows = [lease(tx, state.instances[id], worker.id) for id in (plain if plain[:1] == ids[:1] else ids[:1])]
     free = [row for row in map(state.tasks.get, dict.fromkeys(command.tasks)) if row is not None and is_free(row, selectors)]
-    tasks = [structs.replace(row, worker=worker.id, attempt=row.attempt + 1) for row in free]
+    if free and is_suspect_task(free[0]):
+        ids = plain = []
+    rows = [lease(tx, state.instances[id], worker.id) for id in (plain if plain[:1] == ids[:1] else ids[:1])]
+    tasks = [structs.replace(row, worker=worker.id, attempt=row.attempt + 1) for row in without_suspects(free)]
     tx.effects += map(fx.PutTask, tasks)
     if rows or tasks:
         leased = tuple(row.instance for row in rows), tuple(task.id for task in tasks)

@@ -56,6 +56,9 @@ class WorkerOptions:
     """How long a closing engine waits for running activities."""
     max_attempts: int = _count(5)
     """Claims without an accepted commit after which an instance is parked."""
+    max_deliveries: int = _count(5)
+    """Deliveries of an activity to workers that died, or were lost, before they had a result: after so many its call fails. From the third
+    one on it runs alone, so that those who merely died with a killer live: with less than three, they fail with it."""
     first_backoff_s: float = field(default=1.0, converter=_seconds, validator=_above_zero)
     last_backoff_s: float = field(default=300.0, converter=_seconds, validator=_above_zero)
     on_mismatch: Literal["keep", "fail"] = field(default="keep", validator=validators.in_(("keep", "fail")))

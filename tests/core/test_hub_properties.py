@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from msgspec.structs import replace
 
 from durable_core.backend import (
+    DELIVERIES_IN_COMPANY,
     ENDED,
     AbandonWorker,
     Capabilities,
@@ -273,6 +274,8 @@ class Trace(RuleBasedStateMachine):
         tasks = eligible_tasks(self.state, worker, selectors)[:limit]
         command = Grant(worker, self.fresh("claim"), selectors, tuple(ids), tuple(tasks))
         claim = self.run(command)
+        if tasks and self.state.tasks[tasks[0]].attempt > DELIVERIES_IN_COMPANY:
+            ids = []
         assert [turn.instance for turn in claim.turns] == ids, "what is eligible can be granted"
         assert [task.id for task in claim.tasks] == tasks
         self.leases += ((worker, turn) for turn in claim.turns)

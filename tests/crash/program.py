@@ -322,6 +322,32 @@ def burn(path: str, seconds: float) -> int:
     return os.getpid()
 
 
+@activity
+async def crash(seconds: float) -> None:
+    """As a segmentation fault would."""
+    await asyncio.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@activity
+def crash_in_thread() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@orchestrator
+async def crashing(ctx: OrchestrationContext, how: str) -> str:
+    """With a policy: each retry would cost as many processes again."""
+    policy = RetryPolicy(first_retry_interval=timedelta(0))
+    try:
+        if how == "thread":
+            await ctx.call_activity(crash_in_thread, retry=policy)
+        else:
+            await ctx.call_activity(crash, float(how), retry=policy)
+    except TaskFailedError as error:
+        return error.details.message
+    return "it lives"
+
+
 @orchestrator
 async def slowly(ctx: OrchestrationContext, seconds: float) -> str:
     return await ctx.call_activity(slow, seconds)
@@ -340,6 +366,7 @@ def new_engine(**options: Any) -> DurableEngine:
     engine.register(
         Tally, step, step_in_thread, add_pair, flaky, child, generations, retrying, root, fetch, store, errand,
         wander, fan_out, poison, Misfit, innocent, slow, burn, slowly, burning, leave, cancel_itself, rude,
+        crash, crash_in_thread, crashing,
     )  # fmt: skip
     return engine
 

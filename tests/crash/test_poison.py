@@ -12,13 +12,15 @@ import pytest
 
 from durable_core import EntityId
 from tests.crash.children import PATIENCE_S, TIMEOUT_S, Child, Place
-from tests.crash.program import Misfit, dawdling, innocent, new_engine, poison, rude
+from tests.crash.program import Misfit, crashing, dawdling, errand, innocent, new_engine, poison, rude
 
 pytestmark = [pytest.mark.crash, pytest.mark.timeout(TIMEOUT_S)]
 
 INNOCENTS = 50
 KILLERS = ["poison0", "poison1", "@misfit@killer"]
 ATTEMPTS = 3
+DELIVERIES = 4
+COMPANY = 20
 
 
 async def schedule(place: Place) -> None:
@@ -77,6 +79,36 @@ def test_a_killer_is_parked_and_those_claimed_with_it_are_not(place: Place, repo
     assert sorted(outputs) == sorted((f"innocent{number}", str(number)) for number in range(INNOCENTS))
     assert deaths <= 1 + len(KILLERS) * (ATTEMPTS - 1), "they die once together, then each alone"
     report(f"{len(KILLERS)} killers parked after {deaths} deaths of their process; {INNOCENTS} innocents completed")
+
+
+@pytest.mark.parametrize("how", ["0", "0.3", "thread"])
+def test_an_activity_that_kills_its_process_fails_and_its_company_does_not(place: Place, report: Callable[[str], None], how: str) -> None:
+    """Some of the company is older than the killer, some younger; of each orchestration two activities, one after the other."""
+
+    async def schedule() -> None:
+        engine = new_engine()
+        async with engine.open(place.url, worker=False):
+            for number in range(COMPANY):
+                await engine.client.schedule_new_orchestration(innocent, number, instance_id=f"innocent{number}")
+                await engine.client.schedule_new_orchestration(errand, number, instance_id=f"errand{number}")
+                if number == COMPANY // 2:
+                    await engine.client.schedule_new_orchestration(crashing, how, instance_id="killer")
+
+    asyncio.run(schedule())
+    deaths = 0
+    worker = place.start_worker(max_deliveries=DELIVERIES)
+    while not settles(place, worker):
+        assert worker.wait_for_death() == -9, place.errors()
+        deaths += 1
+        assert deaths <= DELIVERIES, place.errors()
+        worker = place.start_worker(max_deliveries=DELIVERIES)
+    place.stop()
+    worker.finish()
+    outputs = dict(place.store.rows("SELECT id, output FROM instances WHERE status = 'COMPLETED'"))
+    assert re.search(rf"given to a worker {DELIVERIES} times", str(outputs.pop("killer"))), place.errors()
+    expected = {f"innocent{number}": str(number) for number in range(COMPANY)}
+    assert outputs == expected | {f"errand{number}": str(2 * number) for number in range(COMPANY)}
+    report(f"its call failed after {deaths} deaths of the process; {2 * COMPANY} others completed")
 
 
 def test_to_be_interrupted_by_an_end_in_order_is_no_attempt(place: Place) -> None:

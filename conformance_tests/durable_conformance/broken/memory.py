@@ -709,6 +709,26 @@ class TaskReleaseNeverCounts(MemoryHarness):
     kind = _Uncounting
 
 
+class _Together(_Layer):
+    async def claim(self, worker: str, *, claim_id: str, turns: int, tasks: int, selectors: Selectors) -> Claim:
+        tried = {id: row.attempt for id, row in self.state.tasks.items() if row.worker is None}
+        for id in tried:
+            self.state.tasks[id] = replace(self.state.tasks[id], attempt=0)
+        claim = await super().claim(worker, claim_id=claim_id, turns=turns, tasks=tasks, selectors=selectors)
+        for id in tried:
+            row = self.state.tasks[id]
+            self.state.tasks[id] = replace(row, attempt=row.attempt + tried[id])
+        handed = tuple(replace(task, attempt=self.state.tasks[task.id].attempt) for task in claim.tasks)
+        return replace(claim, tasks=handed)
+
+
+@breaks(Property.PROGRESS, "test_tasks")
+class SuspectTasksTogether(MemoryHarness):
+    """Hands out tasks whatever their workers died of: the killer takes its company down again and again."""
+
+    kind = _Together
+
+
 class _Counter(_Layer):
     """Keeps the count in the process."""
 

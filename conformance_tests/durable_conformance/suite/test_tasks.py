@@ -156,6 +156,25 @@ async def test_the_deliveries_of_a_task_are_counted_unless_they_are_taken_back(h
         await hub.one(ReleaseTask("t", "w", 3, uncount=True))
 
 
+@proves(Property.PROGRESS)
+async def test_a_task_that_died_twice_is_handed_out_alone_and_before_turns(hub: Driver) -> None:
+    """The first two deliveries are like any other's. Then it goes alone as soon as it is the oldest, and those behind it are not held up."""
+    await hub.running(tasks=(hub.task("first"), hub.task("suspect"), hub.task("last")))
+    await hub.create("waiting")
+    for number in (1, 2):
+        claim = await hub.claim(turns=0)
+        assert [(task.id, task.attempt) for task in claim.tasks] == [("first", number), ("suspect", number), ("last", number)]
+        await hub.apply(*(ReleaseTask(id, "w", number, uncount=id != "suspect" and number == 2) for id in ("first", "suspect", "last")))
+    (first, last) = (await hub.claim(turns=0)).tasks
+    assert (first.id, last.id) == ("first", "last"), "the suspect is not the oldest yet"
+    claim = await hub.claim()
+    assert ([turn.instance for turn in claim.turns], [(task.id, task.attempt) for task in claim.tasks]) == ([], [("suspect", 3)])
+    await hub.claimed("waiting")
+    await hub.apply(*(ReleaseTask(task.id, "w", task.attempt) for task in (first, last, claim.tasks[0])))
+    for expected in (("first", 3), ("suspect", 4), ("last", 3)):
+        assert [(task.id, task.attempt) for task in (await hub.claim()).tasks] == [expected]
+
+
 @proves(Property.CONSERVATION)
 async def test_a_cancelled_task_that_is_given_back_is_gone(hub: Driver) -> None:
     turn = await hub.running(tasks=(hub.task("t"),))

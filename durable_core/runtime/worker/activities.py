@@ -22,6 +22,7 @@ from durable_core.events import TaskCompleted, TaskFailed
 from durable_core.failures import describe
 from durable_core.ids import task_key
 from durable_core.runtime.session import Session
+from durable_core.runtime.worker.isolation import Isolation
 from durable_core.runtime.worker.live import LiveInstance, TaskLease
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class ActivityRunner:
         self._ended = ended
         self._cut_off = cut_off
         self._leases: dict[str, TaskLease] = {}
+        self.isolation = Isolation(session.clock, session.wake)
         options, activities = session.options, session.registry.activities
         self.threads = session.new_threads(options.activity_threads, "durable-core activity")
         # Threads and processes get a few tasks ahead, so that none idles during a claim, but not so many that another worker starves.
@@ -67,7 +69,7 @@ class ActivityRunner:
     def reserve(self, name: str) -> bool:
         """Take a place for one more task of this name, if there is one and the name is known."""
         lane = self._lanes.get(name)
-        if lane is None or lane.free <= 0 or self._session.draining:
+        if lane is None or lane.free <= 0 or self._session.draining or self.isolation.active:
             return False
         lane.free -= 1
         return True
@@ -78,7 +80,8 @@ class ActivityRunner:
 
     def claimable(self) -> list[tuple[frozenset[str], int]]:
         """For each kind with room: the names of its activities, and how many more may run."""
-        return [] if self._session.draining else [(frozenset(lane.names), lane.free) for lane in self._used if lane.free > 0]
+        closed = self._session.draining or self.isolation.active
+        return [] if closed else [(frozenset(lane.names), lane.free) for lane in self._used if lane.free > 0]
 
     @property
     def full(self) -> bool:
@@ -102,6 +105,7 @@ class ActivityRunner:
         bound = self._session.registry.activities[task.name]
         lease = TaskLease(task, scheduled, bound, holder)
         self._leases[task.id] = lease
+        self.isolation.begin(task)
         lease.running = asyncio.get_running_loop().create_task(self._run(lease))
 
     def cancel(self, id: str) -> None:
@@ -176,6 +180,7 @@ class ActivityRunner:
 
     def _forget(self, lease: TaskLease) -> None:
         del self._leases[lease.task.id]
+        self.isolation.end(lease.task)
         self._give_back(lease)
         self._lanes[lease.bound.name].free += 1
         if lease.holder is not None:

@@ -18,7 +18,7 @@ from durable_core import events as ev
 from durable_core.actions import Turn
 from durable_core.backend import ClaimedTask, ClaimedTurn, CommitTurn, Outcome, ReleaseTask
 from durable_core.codec import decode_event, decode_events
-from durable_core.errors import NotRegisteredError, ReplayError, StoreError
+from durable_core.errors import FailureDetails, NotRegisteredError, ReplayError, StoreError
 from durable_core.failures import describe
 from durable_core.ids import task_key
 from durable_core.replay.locks import outstanding_locks
@@ -227,8 +227,15 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
                 self.activities.give_back(task.name)
 
     def accept_task(self, task: ClaimedTask) -> None:
-        """Run a claimed task."""
-        self.activities.start(task, self.find(task.instance, task.execution), reserved=False)
+        """Run a claimed task, unless it was delivered so often in vain that it must be what kills its workers."""
+        if task.attempt <= self.session.options.max_deliveries:
+            self.activities.start(task, self.find(task.instance, task.execution), reserved=False)
+            return
+        scheduled = decode_event(task.payload, 0)
+        failure = _killed_its_workers(task)
+        _logger.error("%s of %r: %s", task.id, task.instance, failure.message)
+        lease = TaskLease(task, scheduled, self.session.registry.activities[task.name], None)
+        self.task_ended(lease, ev.TaskFailed(scheduled.id, failure))
 
     def task_ended(self, lease: TaskLease, event: ev.TaskCompleted | ev.TaskFailed) -> None:
         """It ran: its place is free. Its result goes into the next turn's commit if the instance is in hand, else through the inbox."""
@@ -255,6 +262,13 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     async def close(self) -> None:
         await super().close()
         self.activities.close()
+
+
+def _killed_its_workers(task: ClaimedTask) -> FailureDetails:
+    """Not to be retried: each attempt would cost as many workers again."""
+    lives = f"activity {task.name!r} was given to a worker {task.attempt - 1} times, and each died or was lost before it had a result"
+    advice = "does it crash the interpreter or run out of memory? With executor='process' it would take down a process of its own only"
+    return FailureDetails("ProcessDied", f"{lives}; {advice}", non_retriable=True)
 
 
 def _terminates(message: store.Message) -> bool:

@@ -31,43 +31,69 @@ _PARENTS_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class ActivityProcesses:
-    """Started at the first use; rebuilt after a child died."""
+    """Started at the first use; rebuilt after a child died. ``_alone`` are pools of one call each."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._places = asyncio.Semaphore(size)
         self._pool: ProcessPoolExecutor | None = None
+        self._alone: list[ProcessPoolExecutor] = []
 
     async def run(self, activity: Activity[..., Any], *args: Any) -> Any:
-        """The result, or ``DescribedElsewhere``. If the child dies, the activity is run again in another one, a few times."""
+        """The result, or ``DescribedElsewhere``.
+
+        A pool ends with the first of its children that dies, and nobody knows whose call that was. So each call that was in there is run
+        again in a process of its own, a few times: only deaths there are its own.
+        """
         async with self._places:
+            pool = self._pool = self._pool or _new_pool(self._size)
+            try:
+                return await _submit(pool, activity, args)
+            except BrokenProcessPool:
+                if self._pool is pool:
+                    self._pool = None
+                    pool.shutdown(wait=False, cancel_futures=True)
             for death in range(1, _DEATHS_MAX + 1):
-                if self._pool is None:
-                    context = multiprocessing.get_context("spawn")
-                    self._pool = ProcessPoolExecutor(self._size, mp_context=context, initializer=_die_with_parent)
-                pool = self._pool
                 try:
-                    with _signals_held_back():  # here the pool starts its children
-                        call = asyncio.wrap_future(pool.submit(_call, activity.fn.__module__, activity.fn.__qualname__, args))
-                    return await call
+                    return await self._run_alone(activity, args)
                 except BrokenProcessPool:
                     _logger.warning("a process died while it ran activity %r (%d of %d times)", activity.name, death, _DEATHS_MAX)
-                    if self._pool is pool:
-                        self._pool = None
-                        pool.shutdown(wait=False, cancel_futures=True)
         died = (
             f"the process that ran activity {activity.name!r} died {_DEATHS_MAX} times; does it run out of memory or crash the interpreter?"
         )
         raise DescribedElsewhere(FailureDetails("ProcessDied", died))
 
+    async def _run_alone(self, activity: Activity[..., Any], args: tuple[Any, ...]) -> Any:
+        pool = _new_pool(1)
+        self._alone = [each for each in self._alone if _children(each)] + [pool]
+        try:
+            return await _submit(pool, activity, args)
+        finally:
+            pool.shutdown(wait=False)  # the child ends when the call has; one that nobody waits for any more may go on
+
     def close(self) -> None:
         """Ends the children at once."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            children = list((getattr(pool, "_processes", None) or {}).values())
+        pools = [*([self._pool] if self._pool is not None else []), *self._alone]
+        self._pool, self._alone = None, []
+        for pool in pools:
+            children = _children(pool)
             pool.shutdown(wait=False, cancel_futures=True)
             for child in children:
                 child.kill()
+
+
+def _new_pool(size: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(size, mp_context=multiprocessing.get_context("spawn"), initializer=_die_with_parent)
+
+
+async def _submit(pool: ProcessPoolExecutor, activity: Activity[..., Any], args: tuple[Any, ...]) -> Any:
+    with _signals_held_back():  # here the pool starts its children
+        call = asyncio.wrap_future(pool.submit(_call, activity.fn.__module__, activity.fn.__qualname__, args))
+    return await call
+
+
+def _children(pool: ProcessPoolExecutor) -> list[Any]:
+    return list((getattr(pool, "_processes", None) or {}).values())
 
 
 @contextmanager

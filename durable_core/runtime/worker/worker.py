@@ -103,7 +103,7 @@ class Worker:
 
     @property
     def _room(self) -> int:
-        return min(self.turns.room, self.entities.room)
+        return 0 if self.turns.activities.isolation.active else min(self.turns.room, self.entities.room)
 
     def can_take(self, orchestrator: str) -> bool:
         """Whether a new instance of this name may be claimed as it is created."""
@@ -129,18 +129,19 @@ class Worker:
             self._wake.clear()
             self._backlog = False
             again, next_due_us = False, None
-            turns = min(self._room, _TURNS_PER_CLAIM)
-            limited = turns == 0 or self.turns.activities.full
-            # One claim a kind of activity, since each kind has a bound of its own; the first one asks for turns too.
-            for names, tasks in self.turns.activities.claimable() or [(frozenset[str](), 0)]:
-                if turns or tasks:
+            limited = self._room == 0 or self.turns.activities.full
+            # One claim a kind of activity, since each kind has a bound of its own; the last one asks for turns too, unless one of them
+            # brought a suspect, which is to be without company.
+            kinds = self.turns.activities.claimable() or [(frozenset[str](), 0)]
+            for names, tasks in kinds:
+                turns = min(self._room, _TURNS_PER_CLAIM) if names is kinds[-1][0] else 0
+                if (turns or tasks) and not self.turns.activities.isolation.active:
                     selectors = Selectors(frozenset(self._known.orchestrators), names, frozenset(self._known.entities))
                     claim = await self._claim(turns, tasks, selectors)
                     self._take(claim)
                     limited = limited or len(claim.turns) == turns > 0 or len(claim.tasks) == tasks > 0
                     again = again or bool(claim.turns) or len(claim.tasks) == tasks > 0
                     next_due_us = min(filter(None, (next_due_us, claim.next_due_us)), default=None)
-                turns = 0
             self._backlog = self._backlog or limited
             if not again:
                 await self._sleep(next_due_us)

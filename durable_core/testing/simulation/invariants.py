@@ -11,6 +11,7 @@ from itertools import accumulate, chain
 from typing import Any
 
 from durable_core.backend import (
+    DELIVERIES_IN_COMPANY,
     ENDED,
     AbandonWorker,
     Claim,
@@ -189,7 +190,7 @@ class Invariants:
     def _check_deliveries(self, before: State, task: TaskRow, command: Any) -> None:
         """Property 13, of tasks: a lease counts one, and only who has it takes it back."""
         old = before.tasks.get(task.id)
-        if old is None or old is task:
+        if old is None or old is task or old.position != task.position:
             return
         named = isinstance(command, ReleaseTask) and (command.task, command.worker, command.delivery) == (task.id, old.worker, old.attempt)
         if isinstance(command, ReleaseTask):
@@ -298,6 +299,8 @@ class Invariants:
                 assert len(granted) == 1 or turn.attempt <= 1, "PROGRESS: a suspect runs alone"
         if isinstance(answer, Claim) and effects:
             for task in answer.tasks:
+                alone = len(answer.tasks) == 1 and not answer.turns
+                assert alone or task.attempt <= DELIVERIES_IN_COMPANY, "PROGRESS: a suspect task runs alone"
                 assert before.tasks[task.id].worker is None
                 assert task.attempt == before.tasks[task.id].attempt + 1
 

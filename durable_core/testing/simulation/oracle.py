@@ -21,6 +21,7 @@ from durable_core.hub import (
     decide,
     eligible_tasks,
     eligible_turns,
+    is_suspect_task,
     next_due,
     query,
     read_history,
@@ -120,6 +121,8 @@ class Oracle:
         hub, worker = self.hub, grant.worker
         eligible = eligible_turns(hub, worker, grant.selectors, now_us)
         open_tasks = eligible_tasks(hub, worker, grant.selectors)
+        if tasks and open_tasks and is_suspect_task(hub.tasks[open_tasks[0]]):
+            eligible = []
         wrong = [id for id in grant.turns if id not in eligible and not eligible_turns(hub, worker, grant.selectors, now_us, [id])]
         wrong += [id for id in grant.tasks if id not in open_tasks]
         self._compare(grant, ("not to be handed out", wrong), ("not to be handed out", []))
