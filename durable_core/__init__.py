@@ -58,6 +58,7 @@ from durable_core.retry import RetryContext as RetryContext
 from durable_core.retry import RetryPolicy as RetryPolicy
 from durable_core.runtime.client.client import DurableClient as DurableClient
 from durable_core.runtime.client.client import OrchestrationHandle as OrchestrationHandle
+from durable_core.runtime.client.entities import CleanedEntities as CleanedEntities
 from durable_core.runtime.client.entities import EntityState as EntityState
 from durable_core.runtime.client.records import OrchestrationState as OrchestrationState
 from durable_core.runtime.engine import DurableEngine as DurableEngine

@@ -17,17 +17,17 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from durable_core.errors import PayloadError, StoreFormatError, StoreVersionError
-from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, EntityRequest, Event
+from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, EntityRequest, EntityReset, Event
 
 T = TypeVar("T")
 
 _dump = msgspec.json.Encoder().encode
 _any_event: Any = Union[MESSAGE_EVENTS + COMMAND_EVENTS]  # noqa: UP007  # of a tuple
-_load_object = msgspec.json.Decoder(_any_event | EntityRequest).decode
+_load_object = msgspec.json.Decoder(_any_event | EntityRequest | EntityReset).decode
 _load_array = msgspec.json.Decoder(list[_any_event]).decode
 
 
-def encode_event(event: Event | EntityRequest) -> bytes:
+def encode_event(event: Event | EntityRequest | EntityReset) -> bytes:
     try:
         return _dump(event)
     except (UnicodeEncodeError, OverflowError) as error:

@@ -255,6 +255,13 @@ class LockReleased(_Event, frozen=True):
     execution_id: str
 
 
+class EntityReset(_Event, frozen=True):
+    """A person makes the entity new: its lock is free, what waits for it fails, what was set aside is forgotten, and so, without
+    ``keep_state``, is its state. A control message: any worker takes it, also where the entity's code cannot run."""
+
+    keep_state: bool = False
+
+
 EntityRequest = OperationRequested | LockRequested | LockReleased
 Event = MessageEvent | CommandEvent
 E = TypeVar("E")

@@ -34,6 +34,12 @@ def check_lookup_id(instance_id: str) -> str:
     return instance_id
 
 
+def check_is_orchestration(instance_id: str, instead: str) -> None:
+    """What is done to orchestrations cannot be done to entities; ``instead`` says what can. Raises ``InvalidInstanceIdError``."""
+    if isinstance(instance_id, str) and instance_id.startswith(ENTITY_PREFIX):
+        raise InvalidInstanceIdError(f"{instance_id!r} is an entity: {instead}")
+
+
 _UNSTORABLE = "must not contain half a surrogate pair (os.fsdecode makes them)"
 
 

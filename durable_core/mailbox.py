@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct, json
+from msgspec import DecodeError, Raw, Struct, json
 
+from durable_core.errors import StoreFormatError
 from durable_core.events import EntityRequest, LockReleased, LockRequested, OperationRequested, Parent
 
 Served = OperationRequested | LockRequested
+
+_ASIDE_MAX = 100
+_ASIDE_BYTES_MAX = 16_384
 
 
 class Waiting(Struct, frozen=True):
@@ -24,19 +28,42 @@ class Waiting(Struct, frozen=True):
     request: Served
 
 
+class SetAside(Struct, frozen=True):
+    """A message that the entity could not understand, and why. ``payload`` is empty if it was large."""
+
+    sender: str
+    reason: str
+    payload: bytes
+
+
 class EntitySnapshot(Struct, omit_defaults=True):
     """``state`` is attribute name → text; None: the entity has no state (never used, or deleted). ``deleted``: attributes that a new object
-    has and this one has not. ``holder``: who has it locked."""
+    has and this one has not. ``holder``: who has it locked. ``aside``: messages that it did not understand; at most a hundred are kept."""
 
     state: dict[str, str] | None = None
     holder: Parent | None = None
     waiting: list[Waiting] = []
     deleted: list[str] = []
+    aside: list[SetAside] = []
 
     @property
     def is_empty(self) -> bool:
         """Nothing would be lost with it."""
-        return self.state is None and self.holder is None and not self.waiting
+        return self.state is None and self.holder is None and not self.waiting and not self.aside
+
+    @property
+    def problem(self) -> str | None:
+        """What a person should know of."""
+        if not self.aside:
+            return None
+        count = f"at least {_ASIDE_MAX}" if len(self.aside) >= _ASIDE_MAX else str(len(self.aside))
+        return (
+            f"{count} message(s) that it cannot understand are set aside, the last one: {self.aside[-1].reason}. reset_entity forgets them"
+        )
+
+    def set_aside(self, sender: str, payload: bytes, reason: str) -> None:
+        if len(self.aside) < _ASIDE_MAX:
+            self.aside.append(SetAside(sender, reason, payload if len(payload) <= _ASIDE_BYTES_MAX else b""))
 
     def admit(self, sender: str, request: EntityRequest) -> Iterator[Served]:
         """What is to be served now, in order. A lock is granted by being served."""
@@ -64,6 +91,34 @@ encode_snapshot = json.Encoder().encode
 _decode = json.Decoder(EntitySnapshot).decode
 
 
+class _LooseSnapshot(EntitySnapshot, omit_defaults=True):
+    waiting: list[Raw] = []  # type: ignore[assignment]
+
+
+_decode_loosely = json.Decoder(_LooseSnapshot).decode
+_decode_waiting = json.Decoder(Waiting).decode
+
+
 def decode_snapshot(data: bytes | None) -> EntitySnapshot:
-    """None: of an entity that has none yet."""
-    return _decode(data) if data else EntitySnapshot()
+    """None: of an entity that has none yet. Raises ``StoreFormatError``."""
+    if not data:
+        return EntitySnapshot()
+    try:
+        return _decode(data)
+    except (DecodeError, UnicodeError):
+        return _repaired(data)
+
+
+def _repaired(data: bytes) -> EntitySnapshot:
+    """Among those who wait there may be what is no request."""
+    try:
+        loose = _decode_loosely(data)
+    except (DecodeError, UnicodeError) as error:
+        raise StoreFormatError(f"the stored state of the entity cannot be read: {error}. Reset it, or purge it") from error
+    snapshot = EntitySnapshot(loose.state, loose.holder, [], loose.deleted, loose.aside)
+    for raw in loose.waiting:
+        try:
+            snapshot.waiting.append(_decode_waiting(raw))
+        except (DecodeError, UnicodeError) as error:
+            snapshot.set_aside("", bytes(raw), f"it waited for the lock, and is no request: {error}")
+    return snapshot

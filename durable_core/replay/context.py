@@ -22,7 +22,7 @@ from durable_core.definitions.entity import E, EntityContext, EntityId, checked_
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import BoundEntity
 from durable_core.errors import OutsideOrchestratorError
-from durable_core.ids import check_instance_id, check_text, child_id
+from durable_core.ids import check_instance_id, check_is_orchestration, check_text, child_id
 from durable_core.moments import Duration, due_time_us, to_datetime
 from durable_core.replay.calls import RetryingCall, Schedule, Waiter, limit_duration
 from durable_core.replay.futures import Decoder, DurableTask
@@ -293,6 +293,7 @@ class OrchestrationContext:
     def send_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Raise an external event at another orchestration. Dropped if there is no such instance or it has ended."""
         execution = self._active()
+        check_is_orchestration(instance_id, "send it a signal (ctx.signal_entity)")
         check_instance_id(instance_id)
         check_text(name, "an event name")
         text = execution.registry.check_size(execution.registry.encode_any(data), f"the data of event {name!r}")

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from durable_core import events as ev
-from durable_core.backend import CreateInstance
+from durable_core.backend import CreateInstance, Message
 from durable_core.codec import encode_event
 from durable_core.definitions.entity import EntityId, checked_entity_id
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.definitions.registry import Callee, Registry
-from durable_core.errors import PayloadError
+from durable_core.errors import FailureDetails, PayloadError
 from durable_core.ids import check_instance_id, check_tags, check_text
 from durable_core.runtime.fresh import fresh_id
 
@@ -35,6 +35,18 @@ def start_request(
     instance_id = fresh_id() if instance_id is None else check_instance_id(instance_id)
     start, execution = encode_event(ev.ExecutionStarted(callee.name, text, arity, tags=check_tags(tags) or {})), fresh_id()
     return CreateInstance(instance_id, execution, callee.name, start, execution, **more)
+
+
+def reply(entity: str, caller: ev.Parent, result: str | FailureDetails | None) -> Message:
+    """What an entity answers to who called it, or asked for its lock."""
+    number = caller.task_id
+    event = ev.EntityOperationFailed(number, result) if isinstance(result, FailureDetails) else ev.EntityOperationCompleted(number, result)
+    return Message(f"{caller.execution_id}@{number}>reply", caller.instance_id, encode_event(event), caller.execution_id, entity)
+
+
+def refusal(entity: str, caller: ev.Parent, what: str) -> Message:
+    """The answer to who waits for an entity that a person has repaired."""
+    return reply(entity, caller, FailureDetails("EntityReset", f"entity {entity!r} was {what} before it answered", non_retriable=True))
 
 
 def operation_request(

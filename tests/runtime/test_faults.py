@@ -319,7 +319,11 @@ def test_a_purge_whose_reply_is_lost_counts(run):
             for _ in range(2):
                 await (await client.schedule_new_orchestration(parent)).result(20 * SECOND)
             [first, _] = [state.instance_id async for state in client.query_instances(name="parent")]
-            return await client.purge(first), await client.purge_instances(name="parent"), await client.clean_entity_storage()
+            return (
+                await client.purge(first),
+                await client.purge_instances(name="parent"),
+                (await client.clean_entity_storage()).empty_entities_removed,
+            )
 
     assert run(main) == (2, 2, 1)
 

@@ -130,6 +130,9 @@ CALLS: dict[str, Callable[[DurableClient], Awaitable[Any]]] = {
     "get_history": lambda client: client.get_history("w"),
     "signal_entity": lambda client: client.signal_entity(EntityId("counter", "k"), "add"),
     "get_entity": lambda client: client.get_entity(Counter, "k"),
+    "get_entity_state": lambda client: client.get_entity_state(EntityId("counter", "k")),
+    "reset_entity": lambda client: client.reset_entity(EntityId("counter", "k")),
+    "purge_entity": lambda client: client.purge_entity(EntityId("counter", "k")),
     "query_entities": lambda client: _all(client.query_entities()),
     "clean_entity_storage": lambda client: client.clean_entity_storage(),
 }

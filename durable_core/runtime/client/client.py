@@ -13,7 +13,7 @@ from durable_core.backend import ENDED, InstanceStatus, OutcomeStatus, ReusePoli
 from durable_core.codec import decode_events
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import InstanceAlreadyExistsError, OrchestrationFailedError, StoreUnavailableError
-from durable_core.ids import check_instance_id, check_lookup_id
+from durable_core.ids import check_instance_id, check_is_orchestration, check_lookup_id
 from durable_core.moments import Duration, due_time_us, duration
 from durable_core.replay.context import OrchestrationContext
 from durable_core.runtime.client.entities import EntityClient
@@ -26,6 +26,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 O = TypeVar("O")  # noqa: E741
 Ts = TypeVarTuple("Ts")
+
+_READ_ENTITY = "use get_entity, get_entity_state or query_entities"
 
 _logger = logging.getLogger("durable_core.engine")
 
@@ -128,12 +130,14 @@ class DurableClient(LifecycleClient, EntityClient):
     def get_handle(self, fn: Any, instance_id: str, /) -> OrchestrationHandle[Any]:
         """A handle on an instance that somebody started, typed by its orchestrator. Asks the store nothing, so any thread may have
         one made (and then await it on the engine's event loop)."""
+        check_is_orchestration(instance_id, _READ_ENTITY)
         return OrchestrationHandle(self, check_instance_id(instance_id), self._session().registry.orchestrator(fn).decode_result)
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def get_instance(self, instance_id: str) -> OrchestrationState | None:
         """The instance as it is now; None if there is none (or it was purged)."""
+        check_is_orchestration(instance_id, _READ_ENTITY)
         record = await self._read(instance_id)
         return read_record(record, self._registry) if record is not None else None
 
@@ -163,6 +167,7 @@ class DurableClient(LifecycleClient, EntityClient):
     async def get_history(self, instance_id: str) -> list[ev.Event]:
         """The events of the current execution, from the first. Raises ``InstanceNotFoundError``."""
         reader = self._opened().reader
+        check_is_orchestration(instance_id, "it keeps no history; use get_entity or get_entity_state")
         check_lookup_id(instance_id)
         events = [event async for row in reader.history(instance_id) for event in decode_events(row)]
         if not events and await reader.record(instance_id) is None:
@@ -185,6 +190,7 @@ class DurableClient(LifecycleClient, EntityClient):
 
         A problem is warned of, and waited through: a person may put it right. So is an outage of the store.
         """
+        check_is_orchestration(instance_id, "it does not end; use get_entity, or call it from an orchestration and wait for that")
         check_lookup_id(instance_id)
         limit = duration(timeout, "timeout") if timeout is not None else None
         waiters, problem = self._opened().waiters, None

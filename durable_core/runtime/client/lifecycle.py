@@ -10,7 +10,7 @@ from durable_core import events as ev
 from durable_core.backend import ENDED, CreateInstance, InstanceFilter, InstanceStatus, OutcomeStatus, Purge, ReusePolicy
 from durable_core.codec import decode_event, encode_event
 from durable_core.errors import InstanceAlreadyExistsError
-from durable_core.ids import check_instance_id, check_text
+from durable_core.ids import check_instance_id, check_is_orchestration, check_text
 from durable_core.runtime.client.sender import Sender, checked_filter, checked_statuses, not_found, range_us
 from durable_core.runtime.fresh import fresh_id
 
@@ -18,6 +18,7 @@ from durable_core.runtime.fresh import fresh_id
 class LifecycleClient(Sender):
     async def raise_event(self, instance_id: str, name: str, data: Any = None) -> bool:
         """Send an external event. False if the instance has ended (the event is dropped). Raises ``InstanceNotFoundError``."""
+        check_is_orchestration(instance_id, "send it a signal (signal_entity)")
         check_text(name, "an event name")
         text = self._registry.check_size(self._registry.encode_any(data), f"the data of event {name!r}")
         return await self._send(instance_id, ev.EventRaised(name, text))
@@ -25,15 +26,18 @@ class LifecycleClient(Sender):
     async def terminate(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> bool:
         """End the instance (and, with ``recursive``, its children) as TERMINATED with this output. Activities that have not started are
         dropped. False if it has ended already."""
+        check_is_orchestration(instance_id, "signal its operation 'delete' (signal_entity), or use reset_entity or purge_entity")
         text = self._registry.check_size(self._registry.encode_any(output), "the output") if output is not None else None
         return await self._send(instance_id, ev.ExecutionTerminated(text, recursive), control=True)
 
     async def suspend(self, instance_id: str, reason: str = "") -> bool:
         """Run no more turns until ``resume``; messages are kept. False if it has ended."""
+        check_is_orchestration(instance_id, "it cannot be suspended; an orchestration may lock it (ctx.lock_entities)")
         return await self._send(instance_id, ev.ExecutionSuspended(_reason(reason)), control=True)
 
     async def resume(self, instance_id: str, reason: str = "") -> bool:
         """Go on after ``suspend``. False if it has ended."""
+        check_is_orchestration(instance_id, "it cannot be suspended; if it is parked, use reset_entity")
         return await self._send(instance_id, ev.ExecutionResumed(_reason(reason)), control=True)
 
     async def restart(self, instance_id: str, *, new_instance_id: str | None = None) -> str:
@@ -42,6 +46,7 @@ class LifecycleClient(Sender):
         Under its own id it has to have ended (``InstanceAlreadyExistsError``) and its record is replaced; ``new_instance_id`` leaves it
         alone. Nobody's sub-orchestration any more, whatever it was. Raises ``InstanceNotFoundError``.
         """
+        check_is_orchestration(instance_id, "use reset_entity")
         if new_instance_id is not None:
             check_instance_id(new_instance_id)
         record = await self._read(instance_id)
@@ -66,6 +71,7 @@ class LifecycleClient(Sender):
         ``force`` removes what has not ended, too: its parent is told that it failed, its locks are given back, and activities that run
         lose their result. Raises ``UsageError`` for an instance that has not ended, ``InstanceNotFoundError``.
         """
+        check_is_orchestration(instance_id, "use purge_entity, or clean_entity_storage")
         if await self._read(instance_id) is None:
             raise not_found(instance_id)
         purged = await self._purge(instance_id, recursive, force)

@@ -10,7 +10,7 @@ from durable_core.backend import InstanceStatus, OutcomeStatus
 from durable_core.codec import encode_event
 from durable_core.definitions.registry import Registry
 from durable_core.errors import InstanceNotFoundError, StoreError
-from durable_core.events import EntityRequest, Event
+from durable_core.events import EntityRequest, EntityReset, Event
 from durable_core.ids import check_lookup_id, check_text
 from durable_core.moments import to_us
 from durable_core.runtime.client.places import check_place
@@ -50,7 +50,7 @@ class Sender:
         return outcome
 
     async def _send(
-        self, target: str, event: Event | EntityRequest, *, control: bool = False, creates: str | None = None, due_us: int = 0
+        self, target: str, event: Event | EntityRequest | EntityReset, *, control: bool = False, creates: str | None = None, due_us: int = 0
     ) -> bool:
         """False if the target has ended."""
         check_lookup_id(target)

@@ -10,26 +10,28 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from msgspec import field
 
 from durable_core import events as ev
-from durable_core.backend import ClaimedTurn, CreateInstance, Message
-from durable_core.codec import decode_event, encode_event
-from durable_core.definitions.entity import EntityContext, EntityId
+from durable_core.backend import ClaimedTurn, CommitTurn, CreateInstance, Message, Outcome
+from durable_core.codec import encode_event
+from durable_core.definitions.entity import EntityContext, EntityId, delete
 from durable_core.definitions.entity_state import LoadedEntity
 from durable_core.definitions.registry import BoundEntity
-from durable_core.errors import FailureDetails
+from durable_core.errors import FailureDetails, StoreError, StoreVersionError
 from durable_core.failures import describe
 from durable_core.mailbox import EntitySnapshot, Served, decode_snapshot, encode_snapshot
 from durable_core.moments import Duration, due_time_us, to_datetime
 from durable_core.runtime.fresh import fresh_id
-from durable_core.runtime.requests import operation_request, start_request
+from durable_core.runtime.requests import operation_request, refusal, reply, start_request
 from durable_core.runtime.session import LocalWorker, Session
 from durable_core.runtime.threads import DaemonThreads
-from durable_core.runtime.worker.live import LiveInstance
+from durable_core.runtime.worker.entity_inbox import receive, request_in, resets
+from durable_core.runtime.worker.live import Arrival, LiveInstance
 from durable_core.runtime.worker.runner import Runner
 
 _logger = logging.getLogger("durable_core.engine")
@@ -41,10 +43,13 @@ Result = str | FailureDetails | None
 class LiveEntity(LiveInstance, eq=False, kw_only=True):
     """``snapshot`` is what is stored; ``loaded`` the object with this state, None until it is needed (and after a rollback). ``sent`` is what
     the operations of the turn under way have sent, ``now_us`` when it began,
-    ``serving`` what carries them out."""
+    ``serving`` what carries them out. ``bound`` None: this worker does
+    not know the class. ``unreadable``: why there is no snapshot. ``control_only``: only control messages may be taken."""
 
-    bound: BoundEntity
-    snapshot: EntitySnapshot
+    bound: BoundEntity | None
+    snapshot: EntitySnapshot = field(default_factory=EntitySnapshot)
+    unreadable: StoreError | None = None
+    control_only: bool = False
     loaded: LoadedEntity | None = None
     sent: list[Message | CreateInstance] = field(default_factory=list)
     now_us: int = 0
@@ -54,26 +59,67 @@ class LiveEntity(LiveInstance, eq=False, kw_only=True):
 class EntityRunner(Runner[LiveEntity]):
     """``threads`` are the activities', too."""
 
-    way_out = "purge it"
+    way_out = "reset_entity, or purge_entity"
 
     def __init__(self, session: Session, worker: LocalWorker, threads: DaemonThreads) -> None:
         super().__init__(session, worker)
         self._threads = threads
 
     def begin(self, claimed: ClaimedTurn) -> LiveEntity:
-        bound, snapshot = self.session.registry.entities[claimed.name], decode_snapshot(claimed.snapshot)
         fence = claimed.instance, claimed.execution, claimed.epoch, claimed.version
-        return LiveEntity(*fence, claimed.name, bound=bound, snapshot=snapshot)
+        live = LiveEntity(*fence, claimed.name, bound=self.session.registry.entities.get(claimed.name))
+        live.control_only = claimed.control_only or claimed.attempt > self.session.options.max_attempts
+        try:
+            live.snapshot = decode_snapshot(claimed.snapshot)
+        except StoreError as error:
+            live.unreadable = error
+        return live
 
     def turn(self, live: LiveEntity) -> None:
-        live.in_flight = [live.queue.popleft() for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn))]
-        live.serving = self.background(self._serve(live))
+        """A person who resets the entity comes first, whatever else there is."""
+        wanted = [reset for arrival in live.queue if arrival.message is not None and (reset := resets(arrival.message)) is not None]
+        live.in_flight = list(live.queue) if wanted else self._taken(live)
+        if wanted:
+            live.queue.clear()
+            self._reset(live, all(reset.keep_state for reset in wanted))
+        elif live.unreadable is not None:
+            self.give_up(live, live.unreadable)
+        elif not live.in_flight:
+            self._drop(live)  # all that is left is for a worker that knows the entity
+        else:
+            live.serving = self.background(self._serve(live))
+
+    def _taken(self, live: LiveEntity) -> list[Arrival]:
+        """From the queue. An entity that must not run, or whose class this worker does not know, takes control messages only; the others stay
+        in the store's inbox."""
+        taken: list[Arrival] = []
+        for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn)):
+            arrival = live.queue.popleft()
+            if not live.control_only or (arrival.message is not None and arrival.message.control):
+                taken.append(arrival)
+            elif arrival.message is not None:
+                live.forget([arrival.message.id])
+        return taken
+
+    def _reset(self, live: LiveEntity, keep_state: bool) -> None:
+        """Whoever waits for the entity is told."""
+        snapshot = live.snapshot
+        waiting = [each.request for each in snapshot.waiting]
+        for arrival in live.in_flight:
+            with suppress(StoreVersionError):
+                request = request_in(arrival.message.payload) if arrival.message is not None else ""
+                if isinstance(request, ev.OperationRequested | ev.LockRequested):
+                    waiting.append(request)
+        live.snapshot = EntitySnapshot(snapshot.state, deleted=snapshot.deleted) if keep_state else EntitySnapshot()
+        live.loaded = live.unreadable = None
+        messages = [refusal(live.instance, each.caller, "reset") for each in waiting if each.caller is not None]
+        _logger.warning("%s is reset; %d request(s) that waited for it fail", live.instance, len(messages))
+        self.submit(live, messages=tuple(messages), snapshot=encode_snapshot(live.snapshot), hold=not live.control_only)
 
     async def _serve(self, live: LiveEntity) -> None:
         live.sent, live.now_us = [], self.session.clock.now_us()
         try:
-            arrived = [message for message, _, _ in live.in_flight if message is not None]
-            served = [each for message in arrived for each in live.snapshot.admit(message.sender, decode_event(message.payload, 0))]
+            served = self._receive(live)
             results = await self._run_operations(live, served)
             replies = [_reply(live, request, result) for request, result in zip(served, results, strict=True)]
         except KeyboardInterrupt as error:  # the host's; if it comes from the operation itself, the attempts are counted
@@ -84,7 +130,25 @@ class EntityRunner(Runner[LiveEntity]):
             return
         messages = [*(each for each in live.sent if isinstance(each, Message)), *(reply for reply in replies if reply is not None)]
         creates = tuple(each for each in live.sent if isinstance(each, CreateInstance))
-        self.submit(live, messages=tuple(messages), creates=creates, snapshot=encode_snapshot(live.snapshot))
+        state, problem = encode_snapshot(live.snapshot), live.snapshot.problem
+        self.submit(live, messages=tuple(messages), creates=creates, snapshot=state, problem=problem, hold=not live.control_only)
+
+    def _receive(self, live: LiveEntity) -> list[Served]:
+        snapshot, known = live.snapshot, len(live.snapshot.aside)
+        messages = [message for message, _, _ in live.in_flight if message is not None]
+        served: list[Served] = []
+        if live.control_only:
+            for message in messages:
+                snapshot.set_aside(message.sender, message.payload, str(request_in(message.payload)))
+        else:
+            served += receive(snapshot, messages)
+        for each in snapshot.aside[known:]:
+            _logger.error("%s sets aside a message of %r that it cannot understand: %s", live.instance, each.sender, each.reason)
+        return served
+
+    def accepted(self, live: LiveEntity, commit: CommitTurn, outcome: Outcome) -> None:
+        if live.control_only:
+            self._drop(live)  # the next claim says what may be done now
 
     # ── operations ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,16 +189,21 @@ class EntityRunner(Runner[LiveEntity]):
         what cuts it off from outside."""
         if isinstance(request, ev.LockRequested):
             return None
-        registry = self.session.registry
+        registry, entity = self.session.registry, live.bound
+        assert entity is not None  # control messages are no requests
         try:
-            loaded = live.loaded = live.loaded or live.bound.state.load(live.snapshot.state, live.snapshot.deleted)
-            bound, outbox = live.bound.operation(request.operation), EntityOutbox(live, self.session)
+            bound, outbox = entity.operation(request.operation), EntityOutbox(live, self.session)
+            if bound.fn is not delete:  # that repairs also what cannot be loaded
+                live.loaded = live.loaded or entity.state.load(live.snapshot.state, live.snapshot.deleted)
+            loaded = live.loaded
             args = bound.decode(request.input, request.arity)
             context = EntityContext(EntityId.parse(live.instance), _caller(request), to_datetime(live.now_us), outbox)
-            result = bound.fn(loaded.object, *((context,) if bound.definition.takes_context else ()), *args)
+            result = bound.fn(loaded and loaded.object, *((context,) if bound.definition.takes_context else ()), *args)
             text = bound.encode_result(await result if bound.definition.is_async else result)
             registry.check_size(text, f"the result of {bound.definition.what}")
-            state, deleted = (None, list[str]()) if context.state_deleted else live.bound.state.save(loaded, live.snapshot.state)
+            state, deleted = None, list[str]()
+            if loaded is not None and not context.state_deleted:
+                state, deleted = entity.state.save(loaded, live.snapshot.state)
             registry.check_size("".join((state or {}).values()), f"the state of entity {live.instance!r}")
         except BaseException as error:
             live.loaded = None
@@ -171,9 +240,9 @@ class EntityOutbox:
         return create.instance
 
 
-def _runs_here(bound: BoundEntity, request: Served) -> bool:
+def _runs_here(bound: BoundEntity | None, request: Served) -> bool:
     """On the event loop: a lock and async operations. Synchronous ones may block."""
-    return isinstance(request, ev.LockRequested) or bound.is_async(request.operation)
+    return isinstance(request, ev.LockRequested) or (bound is not None and bound.is_async(request.operation))
 
 
 def _caller(request: ev.OperationRequested) -> str | None:
@@ -190,11 +259,8 @@ def _run_through(operation: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _reply(live: LiveEntity, request: Served, result: Result) -> Message | None:
-    caller = request.caller
-    if caller is None:
-        if isinstance(result, FailureDetails) and isinstance(request, ev.OperationRequested):
-            _logger.error("signal %s of entity %s failed: %s", request.operation, live.instance, result)
-        return None
-    number = caller.task_id
-    event = ev.EntityOperationFailed(number, result) if isinstance(result, FailureDetails) else ev.EntityOperationCompleted(number, result)
-    return Message(f"{caller.execution_id}@{number}>reply", caller.instance_id, encode_event(event), caller.execution_id, live.instance)
+    if request.caller is not None:
+        return reply(live.instance, request.caller, result)
+    if isinstance(result, FailureDetails) and isinstance(request, ev.OperationRequested):
+        _logger.error("signal %s of entity %s failed: %s", request.operation, live.instance, result)
+    return None
