@@ -171,7 +171,7 @@ class CommitTurn(Struct, frozen=True, gc=False):
       remains).
     * ``messages`` go to other instances (or back to this one); an ended or missing target drops them, and a ``control`` message reaches
       only a child of this instance. ``creates`` start children, before the messages are sent.
-    * ``timers`` are messages to itself with a due time; ``cancel_timers`` deletes by message id, fired or not.
+    * ``timers`` are messages to itself with a due time (control messages, too); ``cancel_timers`` deletes by message id, fired or not.
     * ``record`` with an ended status, and ``next_execution``, end the execution: its timers, execution-scoped messages and (unless
       ``keep_tasks``) tasks are deleted, listed or not. Ending drops the whole inbox; ``next_execution`` keeps what is not scoped to the
       old execution and drops the old history.
@@ -179,6 +179,10 @@ class CommitTurn(Struct, frozen=True, gc=False):
     * ``problem`` is shown on the record until the next accepted commit (None: no problem).
     * ``obituaries`` replaces the set of messages that the hub delivers if the instance is removed by anything but its own commit (None:
       unchanged).
+    * ``control_only``: control messages were applied, and nothing that the instance is kept from was run. Parking, back-off, a delayed
+      start and the problem stay, and so does the attempt count, but for the attempt that this claim counted: that is taken back, unless
+      ``hold_us`` keeps the lease (until a ``Release``, say). The instance is not claimed again: what is due is left to the next claim.
+      ``REJECTED`` with an ending, with ``next_execution``, and with ``append`` while the ``start`` is still to come.
 
     ``FENCED`` changes nothing; an ended instance fences everything. ``GONE``: the instance does not exist. ``ALREADY_APPLIED``:
     ``commit_id`` is the last accepted commit of the instance; if that left the instance claimed by ``worker``, the outcome carries its
@@ -208,6 +212,7 @@ class CommitTurn(Struct, frozen=True, gc=False):
     obituaries: tuple[Message, ...] | None = None
     problem: str | None = None
     hold_us: int = 0
+    control_only: bool = False
 
 
 class CompleteTask(Struct, frozen=True, gc=False):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 from msgspec.structs import replace
 
 from durable_core.backend import ENDED, CommitTurn, HistoryRow, InstanceStatus, Outcome, OutcomeStatus, RecordUpdate
@@ -30,7 +28,7 @@ def commit(tx: Transaction, command: CommitTurn) -> Outcome | OutcomeStatus:
     if not current or row.status in ENDED:
         return OutcomeStatus.FENCED
     ends = command.record is not None and command.record.status in ENDED
-    _check_sense(command, ends)
+    _check_sense(command, row, ends)
     if not _settle(tx, command):
         tx.effects.clear()
         return OutcomeStatus.FENCED
@@ -45,21 +43,27 @@ def commit(tx: Transaction, command: CommitTurn) -> Outcome | OutcomeStatus:
     if ends or command.next_execution is not None:
         _end_execution(tx, command, ends)
     _put_details(tx, command)
-    after = _row_after(tx, row, command, ends)
+    after = _row_after(tx, row, command, ends) if not command.control_only else _row_after_control(tx, row, command)
     tx.rows[command.instance] = after
     for child in command.creates:
         # Its own id is taken by itself, even if this very commit ends it.
         tx.create(child, may_replace=child.instance != command.instance)
-    cancelled = set(command.cancel_timers)
-    for message in chain(command.messages, (timer for timer in command.timers if timer.id not in cancelled)):
+    for message in command.messages:
         # Whoever gives up a call does not know whether the id was taken, and by whom.
         target = tx.instance(message.target) if message.control else None
         if target is None or (target.parent is not None and target.parent.instance == command.instance):
             tx.send(message)
+    cancelled = set(command.cancel_timers)
+    for timer in command.timers:
+        if timer.id not in cancelled:
+            tx.send(timer)
+    if command.control_only:
+        tx.put(after)
+        return OutcomeStatus.OK
     return _leave(tx, after, command.worker)
 
 
-def _check_sense(command: CommitTurn, ends: bool) -> None:
+def _check_sense(command: CommitTurn, row: InstanceRow, ends: bool) -> None:
     error = None
     if (command.append is None) != (command.append_count == 0):
         error = f"append_count is {command.append_count}, and append {'missing' if command.append is None else 'given'}"
@@ -67,6 +71,10 @@ def _check_sense(command: CommitTurn, ends: bool) -> None:
         error = "it both ends the instance and continues it as new"
     elif any(timer.target != command.instance for timer in command.timers):
         error = "a timer is for another instance"
+    elif command.control_only and (ends or command.next_execution is not None):
+        error = "it ends an execution, and is to leave the instance as it is (control_only)"
+    elif command.control_only and command.append is not None and row.awaits_start:
+        error = "its history begins with the start, which control messages alone (control_only) cannot bring"
     if error is not None:
         raise UsageError(f"a turn of {command.instance!r} cannot be committed: {error}")
 
@@ -162,6 +170,24 @@ def _row_after(tx: Transaction, row: InstanceRow, command: CommitTurn, ends: boo
         claimed=False,
         hold_until_us=tx.now_us + command.hold_us if held else 0,
         not_before_us=row.not_before_us if length == 0 and following is None and not row.is_entity else 0,
+        last_commit=command.commit_id,
+    )
+
+
+def _row_after_control(tx: Transaction, row: InstanceRow, command: CommitTurn) -> InstanceRow:
+    """The row of an accepted ``control_only`` turn: whatever keeps the instance from being run stays as it is."""
+    held = command.hold_us > 0 and command.worker in tx.state.workers
+    status = command.record.status if command.record is not None else None
+    return replace(
+        row,
+        status=row.status if status is None else status,
+        updated_us=tx.now_us,
+        version=row.version + 1,
+        history_length=row.history_length + command.append_count,
+        attempt=row.attempt if held else max(0, row.attempt - 1),
+        holder=command.worker if held else None,
+        claimed=False,
+        hold_until_us=tx.now_us + command.hold_us if held else 0,
         last_commit=command.commit_id,
     )
 

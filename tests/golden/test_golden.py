@@ -14,7 +14,15 @@ from msgspec.structs import replace
 
 from durable_core.actions import Ending
 from durable_core.errors import FailureDetails
-from durable_core.events import COMMAND_EVENTS, MESSAGE_EVENTS, Event, ExecutionCompleted, ExecutionFailed
+from durable_core.events import (
+    COMMAND_EVENTS,
+    MESSAGE_EVENTS,
+    Event,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionResumed,
+    ExecutionSuspended,
+)
 from durable_core.testing import replay_history
 from tests.golden.files import HISTORIES, Golden
 from tests.golden.record import record_all
@@ -63,6 +71,22 @@ def test_it_replays_from_wherever_it_was_cut_off(file: Path) -> None:
         assert execution.ending is None
         assert execution.take_turn().events == ()
         execution.close()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_to_suspend_and_to_resume_it_anywhere_causes_nothing(file: Path) -> None:
+    """So a worker that cannot run the code may append them."""
+    golden = Golden.read(file)
+    events: list[Event] = []
+    for position, event in enumerate(golden.events):
+        if position and isinstance(event, MESSAGE_EVENTS):
+            events += [ExecutionSuspended(at_us=event.at_us), ExecutionResumed(at_us=event.at_us)]
+        events.append(event)
+    execution = golden.replayed(events)
+    assert execution.problem is None
+    assert comparable(execution.ending) == comparable(golden.events[-1])
+    assert execution.take_turn().events == ()
+    execution.close()
 
 
 def test_every_kind_of_event_has_a_golden_history() -> None:

@@ -575,6 +575,18 @@ class WorkOfTheDeadStranded(MemoryHarness):
     kind = _OrphansStay
 
 
+class _ControlIsATurn(_Layer):
+    def before(self, command: Command) -> Command:
+        return replace(command, control_only=False) if isinstance(command, CommitTurn) else command
+
+
+@breaks(Property.PROGRESS, "test_claim and control")
+class ControlUnparks(MemoryHarness):
+    """Control messages alone end parking and back-off, as a turn does."""
+
+    kind = _ControlIsATurn
+
+
 # ── 10: order ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

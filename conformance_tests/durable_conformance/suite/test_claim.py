@@ -132,6 +132,57 @@ async def test_a_parked_instance_waits_for_a_control_message(hub: Driver) -> Non
 
 
 @proves(Property.PROGRESS)
+async def test_control_messages_alone_override_nothing(hub: Driver) -> None:
+    """A commit of theirs keeps parking, back-off and problem, and who holds the instance for it gives it back by a release."""
+    await hub.running(hold_us=0)
+    await hub.send("i")
+    turn = await hub.claimed()
+    await hub.one(Release("i", turn.execution, turn.epoch, park=True, problem="poison"))
+    before = await hub.existing()
+    for status in (InstanceStatus.SUSPENDED, InstanceStatus.RUNNING):
+        _, control = await hub.send("i"), await hub.send("i", b'"control"', control=True)
+        claimed = await hub.claimed()
+        assert claimed.control_only
+        changes = RecordUpdate(status=status)
+        outcome = await hub.commit(claimed, consumes=(control.id,), record=changes, control_only=True, hold_us=0)
+        assert outcome.messages == ()
+        record = await hub.existing()
+        assert (record.status, record.parked, record.problem) == (status, True, "poison")
+        with proving(Property.ATTEMPTS):
+            assert record.attempt == before.attempt
+        assert (await hub.claim()).turns == ()
+
+    await hub.send("i", control=True)
+    claimed = await hub.claimed()
+    control = claimed.messages[-1]
+    await hub.commit(claimed, consumes=(control.id,), control_only=True)
+    with proving(Property.ATTEMPTS):
+        assert (await hub.existing()).attempt == before.attempt + 1
+    await hub.one(Release("i", claimed.execution, claimed.epoch, uncount=True))
+    with proving(Property.ATTEMPTS):
+        assert (await hub.existing()).attempt == before.attempt
+
+
+@requires("frozen_clock")
+@proves(Property.PROGRESS)
+async def test_a_delayed_start_that_was_suspended_keeps_its_delay(hub: Driver) -> None:
+    await hub.register()
+    await hub.create("i", delay_us=SECOND_US)
+    for status in (InstanceStatus.SUSPENDED, InstanceStatus.PENDING):
+        control = await hub.send("i", control=True)
+        claimed = await hub.claimed()
+        with proving(Property.HISTORY):
+            refused = hub.turn(claimed, append=b"[1]", append_count=1, control_only=True)
+            assert (await hub.one(refused)).status is OutcomeStatus.REJECTED
+        await hub.commit(claimed, consumes=(control.id,), record=RecordUpdate(status=status), control_only=True, hold_us=0, append=None)
+        assert (await hub.claim()).turns == ()
+    hub.harness.advance_clock(SECOND_US)
+    claimed = await hub.claimed()
+    assert (claimed.status, claimed.attempt, claimed.control_only) == (InstanceStatus.PENDING, 1, False)
+    assert claimed.start is not None
+
+
+@proves(Property.PROGRESS)
 async def test_a_suspended_instance_buffers_until_a_control_message(hub: Driver) -> None:
     turn = await hub.running(record=RecordUpdate(status=InstanceStatus.SUSPENDED), hold_us=0)
     event = await hub.send("i")

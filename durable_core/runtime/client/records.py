@@ -10,7 +10,7 @@ from attrs import field, frozen
 from durable_core.backend import ENDED, InstanceRecord, InstanceStatus
 from durable_core.codec import decode_event
 from durable_core.definitions.registry import Registry
-from durable_core.errors import FailureDetails
+from durable_core.errors import FailureDetails, StoreError
 from durable_core.events import ExecutionFailed, ExecutionStarted, Parent
 from durable_core.moments import to_datetime
 
@@ -68,7 +68,7 @@ class OrchestrationState:
 
 
 def read_record(record: InstanceRecord, registry: Registry) -> OrchestrationState:
-    started: ExecutionStarted = decode_event(record.start, 0)
+    started, damage = _start_of(record)
     return OrchestrationState(
         record.instance,
         record.execution,
@@ -78,7 +78,7 @@ def read_record(record: InstanceRecord, registry: Registry) -> OrchestrationStat
         to_datetime(record.updated_us),
         record.history_length,
         decode_failure(record.failure),
-        record.problem,
+        record.problem or damage,
         record.parked,
         started.parent,
         started.tags,
@@ -87,6 +87,14 @@ def read_record(record: InstanceRecord, registry: Registry) -> OrchestrationStat
         _text(record.custom_status),
         registry,
     )
+
+
+def _start_of(record: InstanceRecord) -> tuple[ExecutionStarted, str | None]:
+    """And what is wrong with it: whoever looks for such an instance is to find it."""
+    try:
+        return decode_event(record.start, 0), None
+    except StoreError as error:
+        return ExecutionStarted(record.name, None, 0), str(error)
 
 
 def decode_failure(data: bytes | None) -> FailureDetails | None:

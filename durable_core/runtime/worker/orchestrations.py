@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -26,6 +28,7 @@ from durable_core.replay.machine import LOGIC_VERSION, Execution
 from durable_core.runtime.session import LocalWorker, Session
 from durable_core.runtime.worker.activities import ActivityRunner
 from durable_core.runtime.worker.commits import TurnTranslator, termination
+from durable_core.runtime.worker.control import Standing, control_event, terminates
 from durable_core.runtime.worker.guard import TurnGuard
 from durable_core.runtime.worker.live import Arrival, LiveInstance, TaskLease
 from durable_core.runtime.worker.runner import HELD_BACK_S, Runner, host_dies
@@ -33,15 +36,18 @@ from durable_core.runtime.worker.runner import HELD_BACK_S, Runner, host_dies
 _logger = logging.getLogger("durable_core.engine")
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _REPLAY_SLICE_S = 0.005
+_UNTIL_RELEASED_US = 10_000_000
 _NOT_ENDED = frozenset(store.InstanceStatus) - store.ENDED
 
 T = TypeVar("T")
 
 
-class LiveOrchestration(LiveInstance, eq=False):
-    """``machine`` None: not loaded (yet)."""
+class LiveOrchestration(LiveInstance, eq=False, kw_only=True):
+    """``machine`` None: not loaded (yet), or never, since what is to be done needs no code. ``terminating``: that is under way."""
 
+    standing: Standing
     machine: Execution | None = None
+    terminating: bool = False
 
 
 class OrchestrationRunner(Runner[LiveOrchestration]):
@@ -53,15 +59,19 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     # ── loading ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def begin(self, claimed: ClaimedTurn) -> LiveOrchestration:
-        live = LiveOrchestration(claimed.instance, claimed.execution, claimed.epoch, claimed.version, claimed.name)
-        if claimed.name not in self.session.registry.orchestrators or any(map(_terminates, claimed.messages)):
-            pass  # ``turn`` does without the code (a control message goes to any worker; a parked instance may be unable to run)
+        fence = claimed.instance, claimed.execution, claimed.epoch, claimed.version
+        live = LiveOrchestration(*fence, claimed.name, standing=Standing(claimed))
+        if self.needs_no_code(claimed):
+            pass  # ``turn`` does without
         elif claimed.start is not None:
             self._start(live, claimed.start)
         else:
             live.busy = True
             self.background(self._load(live))
         return live
+
+    def needs_no_code(self, claimed: ClaimedTurn) -> bool:
+        return claimed.control_only or any(terminates(message) for message in claimed.messages)
 
     def _start(self, live: LiveOrchestration, start: bytes) -> None:
         event: ev.ExecutionStarted = decode_event(start, self.session.clock.now_us())
@@ -81,10 +91,10 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
                 events += decode_events(row)
         except Exception as error:
             self.give_up(live, error)
-            return
-        if not live.dead:
-            live.machine = self._new_machine(live)
-            self.loop.call_soon(self._replay_slice, live, live.machine, live.machine.replay(events))
+        else:
+            if not live.dead:
+                live.machine = self._new_machine(live)
+                self.loop.call_soon(self._replay_slice, live, live.machine, live.machine.replay(events))
 
     def _replay_slice(self, live: LiveOrchestration, machine: Execution, replay: Iterator[None]) -> None:
         def is_over() -> bool:
@@ -117,23 +127,68 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def turn(self, live: LiveOrchestration) -> None:
+        if live.machine is None:
+            self._turn_without_code(live)
+            return
         turn = self._guarded(live, lambda: self._run_turn(live))
         if turn is None:
             pass  # it is given up
         elif isinstance(turn.ending, ev.ExecutionTerminated):
-            self.background(self._terminate(live, turn, turn.ending.recursive))
-        elif live.in_flight and live.machine is not None:
-            self.submit(live, **TurnTranslator(live, live.machine.started, self.activities.reserve).translate(turn))
+            self._end(live, turn, turn.ending)
+        elif live.in_flight:
+            self.submit(live, **self._translate(live, live.machine.started, turn))
         else:
             self.rest(live)
+
+    def _translate(self, live: LiveOrchestration, started: ev.ExecutionStarted | None, turn: Turn) -> dict[str, Any]:
+        reserved = list[str]()
+
+        def reserve(name: str) -> bool:
+            if not self.activities.reserve(name):
+                return False
+            reserved.append(name)
+            return True
+
+        try:
+            return TurnTranslator(live, started, reserve).translate(turn)
+        except BaseException:
+            for name in reserved:
+                self.activities.give_back(name)
+            raise
+
+    def _turn_without_code(self, live: LiveOrchestration) -> None:
+        """Control messages alone. The others, and the start, wait in the store."""
+        now_us = self.session.clock.now_us()
+        arrivals, live.queue = [*live.in_flight, *live.queue], deque()
+        live.in_flight = [arrival for arrival in arrivals if arrival.message is not None and arrival.message.control]
+        messages = _control_messages(live)
+        for event in (control_event(message, now_us) for message in messages):
+            if isinstance(event, ev.ExecutionTerminated):
+                self._end(live, Turn((event,), ending=event), event)
+                return
+        if not messages:
+            raise NotRegisteredError(f"no orchestrator named {live.name!r} is known to this worker")
+        for message in messages:
+            decode_event(message.payload, now_us)  # what cannot be read is a problem of this instance
+        self.submit(live, hold=False, **live.standing.after(messages, now_us, now_us))
+
+    def before_release(self, live: LiveOrchestration, delay_us: int) -> bool:
+        """To suspend and to resume is done although the code cannot be run, and a termination comes at once, or again if it failed."""
+        messages, now_us = _control_messages(live), self.session.clock.now_us()
+        if messages and (live.terminating or not any(map(terminates, messages))):
+            # Not for long: another worker may know better.
+            fields = live.standing.after(messages, now_us, now_us + min(delay_us, round(HELD_BACK_S * 1e6)))
+            ids = tuple(message.id for message in messages)
+            commit = self.commit_of(live, consumes=ids, hold_us=_UNTIL_RELEASED_US, **fields)
+            self.session.committer.submit(commit, lambda _outcome: self.session.waiters.changed(live.instance, commit.record))
+        return False
 
     def _run_turn(self, live: LiveOrchestration) -> Turn:
         """What has arrived is applied in order and becomes ``in_flight``. A suspended execution takes control messages only, one that has
         ended nothing more: other messages stay in the store's inbox (for when it is resumed, or for the next generation), results go
         there. A turn ends early when its events grow large, since they are stored as one."""
         machine, now_us = live.machine, self.session.clock.now_us()
-        if machine is None:
-            return _turn_without_code(live, now_us)
+        assert machine is not None
         room = self.session.registry.max_payload_bytes // 4
         for _ in range(min(len(live.queue), self.session.options.max_messages_per_turn)):
             if room <= 0:
@@ -162,14 +217,19 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
         else:
             super().give_up(live, problem)
 
+    def _end(self, live: LiveOrchestration, turn: Turn, ending: ev.ExecutionTerminated) -> None:
+        live.terminating = True
+        self.background(self._terminate(live, turn, ending.recursive))
+
     async def _terminate(self, live: LiveOrchestration, turn: Turn, recursive: bool) -> None:
         """The children are told in the same commit, and the parent too. What is outstanding the history says, whether the code is there or
         not; activities are cancelled by name: a worker that runs one is told."""
         reader, children = self.session.reader, list[store.Message]()
         try:
             record = await reader.record(live.instance)
-            started = decode_event(record.start, 0) if record is not None else None
-            history = [event async for row in reader.history(live.instance, live.execution) for event in decode_events(row)]
+            [started] = _readable([record.start] if record is not None else [], lambda start: [decode_event(start, 0)]) or [None]
+            rows = [row async for row in reader.history(live.instance, live.execution)]
+            history: list[ev.Event] = _readable(rows, decode_events)
             turn = Turn(turn.events, ending=turn.ending, locks=outstanding_locks((*history, *turn.events)))
             if recursive:
                 async for child in reader.records(store.InstanceFilter(_NOT_ENDED, parent=live.instance)):
@@ -195,12 +255,15 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             self._next_generation(live, commit.next_execution, outcome)
         elif commit.record is not None and commit.record.status in store.ENDED:
             self.detach(live)
+        elif live.machine is None:
+            self._drop(live)  # whether more than control messages may be applied, the next claim says
         else:
+            live.standing.begun = True
             self.grown(live, len(commit.append or b""))
 
     def _next_generation(self, old: LiveOrchestration, next: store.NextExecution, outcome: Outcome) -> None:
         """Still ours, under the fence that the commit left behind."""
-        live = LiveOrchestration(old.instance, next.execution, old.epoch, old.version, old.name)
+        live = LiveOrchestration(old.instance, next.execution, old.epoch, old.version, old.name, standing=Standing())
         self._start(live, next.start)
         self.adopt(live, outcome.messages)
 
@@ -271,23 +334,23 @@ def _killed_its_workers(task: ClaimedTask) -> FailureDetails:
     return FailureDetails("ProcessDied", f"{lives}; {advice}", non_retriable=True)
 
 
-def _terminates(message: store.Message) -> bool:
-    return message.control and isinstance(decode_event(message.payload, 0), ev.ExecutionTerminated)
+def _control_messages(live: LiveOrchestration) -> list[store.Message]:
+    """That it was handed and that are not committed."""
+    return [message for message, _, _ in (*live.in_flight, *live.queue) if message is not None and message.control]
+
+
+def _readable(rows: Iterable[bytes], decode: Callable[[bytes], list[Any]]) -> list[Any]:
+    """What can be read of them: for whoever is to end, what is damaged is no reason to go on."""
+    found: list[Any] = []
+    for row in rows:
+        with suppress(StoreError):
+            found += decode(row)
+    return found
 
 
 def _stamped(event: Any, now_us: int) -> Any:
     """With the hub time at which it is applied."""
     return replace(event, at_us=now_us)
-
-
-def _turn_without_code(live: LiveOrchestration, now_us: int) -> Turn:
-    """Termination needs neither the code nor the history."""
-    live.in_flight += live.queue
-    live.queue.clear()
-    for message, _, _ in live.in_flight:
-        if message is not None and isinstance(event := decode_event(message.payload, now_us), ev.ExecutionTerminated):
-            return Turn((event,), ending=event)
-    raise NotRegisteredError(f"no orchestrator named {live.name!r} is known to the worker that got a control message for it")
 
 
 def _unanswered(execution: str, history: Iterable[ev.Event]) -> list[str]:

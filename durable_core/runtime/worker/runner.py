@@ -31,7 +31,7 @@ L = TypeVar("L", bound=LiveInstance)
 
 
 class Runner(ABC, Generic[L]):
-    way_out = "terminate or purge it"
+    way_out = "resume it to have it tried again, or terminate or purge it"
     """What a person can do about an instance that is parked."""
 
     def __init__(self, session: Session, worker: LocalWorker) -> None:
@@ -66,6 +66,14 @@ class Runner(ABC, Generic[L]):
     def let_go(self, live: L) -> None:
         """It leaves the cache."""
 
+    def needs_no_code(self, claimed: ClaimedTurn) -> bool:
+        """Whether nothing of the user's is run for what was claimed: however often it was tried, it does no harm."""
+        return any(message.control for message in claimed.messages)
+
+    def before_release(self, live: L, delay_us: int) -> bool:
+        """It is about to be given up for so long. Whether there are control messages that nobody could handle."""
+        return any(message is not None and message.control for message, _, _ in (*live.in_flight, *live.queue))
+
     # ── from claim to turn ────────────────────────────────────────────────────────────────────────────────────
 
     @property
@@ -92,8 +100,9 @@ class Runner(ABC, Generic[L]):
             return
         live = self.find(claimed.instance, claimed.execution)
         # Under the same epoch we are still the holder, whatever is in flight. Otherwise somebody else had it meanwhile: fine if nothing has
-        # changed.
-        if live is not None and (live.epoch == claimed.epoch or (not live.busy and live.version == claimed.version)):
+        # changed, and nothing keeps it from being run.
+        unchanged = live is not None and not live.busy and live.version == claimed.version and not claimed.control_only
+        if live is not None and (live.epoch == claimed.epoch or unchanged):
             live.epoch = claimed.epoch
             live.deliver(claimed.messages)
             self.schedule(live)
@@ -101,9 +110,10 @@ class Runner(ABC, Generic[L]):
         if (other := self._live.get(claimed.instance)) is not None:
             self.detach(other)
         live = self.begin(claimed)
-        if claimed.attempt > 1:
+        if claimed.attempt > 1 and not claimed.control_only:
             self.suspect = live
-        if claimed.attempt > self.session.options.max_attempts and not any(message.control for message in claimed.messages):
+        if claimed.attempt > self.session.options.max_attempts and not self.needs_no_code(claimed):
+            live.deliver(claimed.messages)
             self._park(live, claimed.attempt - 1)
         else:
             self.adopt(live, claimed.messages)
@@ -127,7 +137,10 @@ class Runner(ABC, Generic[L]):
 
     def _turn(self, live: L) -> None:
         if not live.dead:
-            self.turn(live)
+            try:
+                self.turn(live)
+            except Exception as error:  # whatever fails, fails this instance alone, and is shown
+                self.give_up(live, error)
 
     def background(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.session.supervisor.start(coroutine, "a turn")
@@ -139,17 +152,24 @@ class Runner(ABC, Generic[L]):
 
     def submit(self, live: L, *, hold: bool = True, **fields: Any) -> None:
         """Queue the commit of a turn, which consumes and settles what is in flight. ``fields`` is what else a ``CommitTurn`` says."""
-        fence = live.instance, live.execution, live.epoch, live.version
-        commit = CommitTurn(
-            *fence,
-            self.worker_id,
-            f"{self.worker_id}/{live.epoch}.{live.version}",
+        commit = self.commit_of(
+            live,
             consumes=tuple(arrival.message.id for arrival in live.in_flight if arrival.message is not None),
             settles=tuple(arrival.lease.task.id for arrival in live.in_flight if arrival.lease is not None),
             hold_us=round(self.session.options.hold_s * 1e6) if hold else 0,
             **fields,
         )
-        self.session.committer.submit(commit, lambda outcome: self._committed(live, commit, outcome))
+        self.session.committer.submit(commit, lambda outcome: self._heard(live, commit, outcome))
+
+    def commit_of(self, live: L, **fields: Any) -> CommitTurn:
+        fence = live.instance, live.execution, live.epoch, live.version
+        return CommitTurn(*fence, self.worker_id, f"{self.worker_id}/{live.epoch}.{live.version}", **fields)
+
+    def _heard(self, live: L, commit: CommitTurn, outcome: Outcome) -> None:
+        try:
+            self._committed(live, commit, outcome)
+        except Exception as error:
+            self.give_up(live, error)
 
     def _committed(self, live: L, commit: CommitTurn, outcome: Outcome) -> None:
         if outcome.status is OutcomeStatus.REJECTED:
@@ -170,7 +190,8 @@ class Runner(ABC, Generic[L]):
             live.version += 1
             live.in_flight = []
             live.forget(commit.consumes)
-            self._failures.pop(live.instance, None)
+            if not commit.control_only:
+                self._failures.pop(live.instance, None)
             self._clear_suspect(live)
             if commit.messages or commit.creates:
                 self.worker.wake()
@@ -253,9 +274,10 @@ class Runner(ABC, Generic[L]):
     def give_up(self, live: L, problem: BaseException | str) -> None:
         """This turn cannot be. The instance is kept, tried again with back-off, and its problem shown. A problem between code and history
         is nobody's crash, and a store that is away not the instance's: they do not count towards parking."""
-        controls = any(message is not None and message.control for message, _, _ in (*live.in_flight, *live.queue))
+        how = self._told(live.instance, problem)
+        late = self.before_release(live, how["delay_us"])
         self.detach(live)
-        self._release(Release(live.instance, live.execution, live.epoch, **self._told(live.instance, problem)), late=controls)
+        self._release(Release(live.instance, live.execution, live.epoch, **how), late=late)
 
     def refuse(self, claimed: ClaimedTurn, problem: BaseException) -> None:
         """The same for one that cannot even be taken in hand: what is stored of it cannot be read."""
@@ -284,7 +306,7 @@ class Runner(ABC, Generic[L]):
         options = self.session.options
         failures = self._failures[instance] = self._failures.get(instance, 0) + 1
         backoff_s = min(options.first_backoff_s * 2 ** min(failures - 1, 30), options.last_backoff_s)
-        text = f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else problem
+        text = _storable(f"{type(problem).__name__}: {problem}" if isinstance(problem, BaseException) else problem)
         if failures == 1:
             trace = problem if isinstance(problem, BaseException) and not isinstance(problem, ReplayError | StoreError) else None
             _logger.error("%r: %s (tried again in %.1f s)", instance, text, backoff_s, exc_info=trace)
@@ -295,6 +317,7 @@ class Runner(ABC, Generic[L]):
             f"its turn was started {attempts} times and never came to an end (does it kill its process?). It is parked: {self.way_out}"
         )
         _logger.error("%r: %s", live.instance, problem)
+        self.before_release(live, round(self.session.options.last_backoff_s * 1e6))
         self._drop(live, problem=problem, park=True)
 
     async def close(self) -> None:
@@ -314,3 +337,8 @@ class Runner(ABC, Generic[L]):
 def host_dies() -> bool:
     """Whether a ``SystemExit`` or a ``KeyboardInterrupt`` has left the event loop, or is about to: not an end in order."""
     return isinstance(sys.exception(), SystemExit | KeyboardInterrupt)
+
+
+def _storable(text: str) -> str:
+    """A problem may quote what no store takes: lone surrogates, and NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -122,7 +122,7 @@ class Worker:
         if self._session.draining or holder != self.id:
             self.turns.give_back(turn)
         else:
-            self.turns.accept(turn)
+            self.accept(turn)
 
     async def _claim_for_ever(self) -> None:
         while True:

@@ -103,6 +103,9 @@ class Invariants:
         match command, answer:
             case CreateInstance(), Outcome(status=OutcomeStatus.OK, turn=ClaimedTurn()):
                 self._attempts[command.instance] = 1
+            case CommitTurn(control_only=True), Outcome(status=OutcomeStatus.OK):
+                kept = self._state.instances[command.instance].holder is not None
+                self._attempts[command.instance] = max(0, self._attempts[command.instance] - (not kept))
             case CommitTurn(), Outcome(status=OutcomeStatus.OK):
                 self._attempts[command.instance] = 0
             case Release(uncount=True), Outcome(status=OutcomeStatus.OK):
@@ -178,7 +181,11 @@ class Invariants:
             assert row.epoch >= old.epoch
             assert old.status not in ENDED or row.status in ENDED
             assert row.execution == old.execution or (committed and command.next_execution is not None)
-            if committed:
+            if committed and command.control_only:
+                assert not row.claimed, "LEASE: control messages alone leave nothing claimed"
+                kept = (old.parked, old.problem, old.not_before_us) == (row.parked, row.problem, row.not_before_us)
+                assert kept, "PROGRESS: a control message overrides what keeps an instance from being run"
+            elif committed:
                 assert not row.parked
                 assert row.not_before_us in ((0, old.not_before_us) if row.awaits_start and row.execution == old.execution else (0,))
                 assert row.not_before_us == old.not_before_us or not row.awaits_start or row.execution != old.execution
@@ -277,7 +284,8 @@ class Invariants:
         for message in sent:
             target_row = self._state.instances.get(message.target)
             reachable = target_row is not None and target_row.status not in ENDED and message.execution in (None, target_row.execution)
-            if committed and message.control and (target_row is None or not is_child_of(target_row, command.instance)):
+            own = committed and message in command.timers
+            if committed and message.control and not own and (target_row is None or not is_child_of(target_row, command.instance)):
                 assert (message.target, message.id) not in now, "LEASE: a turn ends what is not its own"
             elif reachable and message.id not in unwanted:
                 assert (message.target, message.id) in now, "CONSERVATION: a message was lost"
