@@ -6,6 +6,7 @@ that forward references to later classes work.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -183,5 +184,12 @@ class Registry:
 
 
 def _not_registered(what: Any, kind: str) -> NotRegisteredError:
-    advice = f"decorate it with @engine.{kind}, or engine.register(...) what a library defines"
+    if isinstance(what, Activity | Orchestrator) and what.kind != kind:
+        way = "ctx.call_activity" if isinstance(what, Activity) else "ctx.call_sub_orchestrator, or a client's schedule_new_orchestration"
+        advice = f"call it by {way}"
+    elif inspect.iscoroutine(what):
+        what.close()
+        advice = "pass the function and its arguments, not what calling it gives"
+    else:
+        advice = f"decorate it with @engine.{kind}, or engine.register(...) what a library defines"
     return NotRegisteredError(f"{what!r} is not an {kind} of this engine; {advice}")

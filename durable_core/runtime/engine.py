@@ -40,6 +40,16 @@ _STORED_PER_VALUE = 4
 turn."""
 
 
+def _check_arguments(url: object, converter: object, options: object) -> None:
+    """Of an engine. Raises ``TypeError``."""
+    if url is not None and not isinstance(url, str):
+        raise TypeError(f"a store is named by a URL such as 'sqlite:///orders.db', got {url!r}")
+    if options is not None and not isinstance(options, WorkerOptions):
+        raise TypeError(f"options must be WorkerOptions(...), got {options!r}")
+    if converter is not None and not (hasattr(converter, "encode") and hasattr(converter, "decode")):
+        raise TypeError(f"a converter has encode(value, type_hint) and decode(text, type_hint), got {converter!r}")
+
+
 class DurableEngine:
     """Definitions, and the way to run them.
 
@@ -56,6 +66,7 @@ class DurableEngine:
     """
 
     def __init__(self, url: str | None = None, *, converter: DataConverter | None = None, options: WorkerOptions | None = None) -> None:
+        _check_arguments(url, converter, options)
         self._url = url
         self._options = options or WorkerOptions()
         self._registry = Registry(converter or JsonConverter())
@@ -78,9 +89,10 @@ class DurableEngine:
         define: Any = decorator
 
         def decorate(target: Any = None, /, **options: Any) -> Any:
-            if target is None:
-                return lambda target: decorate(target, **options)
-            return self._registry.add(define(**options)(target))
+            if target is not None:
+                return self._registry.add(define(target, **options))
+            define(**options)  # refuses options that there are not, before there is anything to decorate
+            return lambda target: decorate(target, **options)
 
         return cast(D, decorate)
 

@@ -202,13 +202,17 @@ def test_options_of_an_activity_are_checked_where_they_are_given(decorator, opti
 
 
 def test_an_unknown_option_is_refused_before_anything_is_decorated():
-    for decorator in (activity, orchestrator, entity):
+    engine = DurableEngine()
+    for decorator in (activity, orchestrator, entity, engine.activity, engine.orchestrator, engine.entity):
         with pytest.raises(RegistrationError, match="has no option 'retries'; it has: name"):
             decorator(retries=3)
 
 
 def test_a_name_by_position_is_refused_with_how_to_write_it():
-    for decorator, kind in ((activity, "activity"), (orchestrator, "orchestrator"), (entity, "entity")):
+    engine = DurableEngine()
+    decorators = [(activity, "activity"), (orchestrator, "orchestrator"), (entity, "entity")]
+    decorators += [(engine.activity, "activity"), (engine.orchestrator, "orchestrator"), (engine.entity, "entity")]
+    for decorator, kind in decorators:
         with pytest.raises(RegistrationError, match=rf"write: @{kind}\(name='charge'\)"):
             decorator("charge")
     for decorator in (orchestrator, entity):
@@ -292,6 +296,12 @@ def test_options_of_a_worker_that_make_no_sense_are_refused(wrong, says):
 
 def test_times_of_a_worker_may_be_timedeltas():
     assert WorkerOptions(drain_s=timedelta(minutes=1), poll_s=2) == WorkerOptions(drain_s=60, poll_s=2.0)
+
+
+def test_an_engine_checks_what_it_is_given():
+    for wrong, says in (({"url": 5}, "URL"), ({"options": {"max_attempts": 3}}, "WorkerOptions"), ({"converter": 5}, "encode")):
+        with pytest.raises(TypeError, match=says):
+            DurableEngine(**wrong)
 
 
 # ── the client ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -435,6 +445,24 @@ def test_keywords_of_a_signal_by_name_are_not_dropped(run):
         async with engine_with(quick).open("memory://") as engine:
             with pytest.raises(PayloadError, match=r"keyword arguments \(amount\) cannot be bound"):
                 await engine.client.signal_entity(EntityId("unknown", "k"), "add", amount=5)
+
+    run(main)
+
+
+def test_what_is_of_another_kind_is_told_how_it_is_called(run):
+    @orchestrator
+    async def root(ctx: OrchestrationContext) -> None:
+        await ctx.call_activity(quick)
+
+    async def main():
+        async with engine_with(echo, quick, root).open("memory://") as engine:
+            client = engine.client
+            with pytest.raises(OrchestrationFailedError, match=r"<orchestrator 'quick'> is not an activity.*ctx\.call_sub_orchestrator"):
+                await (await client.schedule_new_orchestration(root)).result(PATIENCE)
+            with pytest.raises(NotRegisteredError, match=r"<activity 'echo'> is not an orchestrator.*ctx\.call_activity"):
+                await client.schedule_new_orchestration(echo, 1)
+            with pytest.raises(NotRegisteredError, match="pass the function and its arguments, not what calling it gives"):
+                await client.schedule_new_orchestration(quick(None))
 
     run(main)
 

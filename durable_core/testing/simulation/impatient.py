@@ -18,8 +18,8 @@ class ImpatientClient(DurableClient):
     plan: Plan
 
     async def schedule_new_orchestration(self, fn: Any, /, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        id: Any = options.get("instance_id")
-        dice = self.plan.hit("deserted_start", "clients") if id is not None and "reuse_policy" not in options else None
+        id: str = options.get("instance_id") or ""
+        dice = self.plan.hit("deserted_start", "clients") if id and "reuse_policy" not in options else None
         if dice is not None and await self.get_instance(id) is None:
             try:
                 async with asyncio.timeout(dice.random() * _PATIENCE_S):
