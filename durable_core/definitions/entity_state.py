@@ -25,7 +25,7 @@ from msgspec import Struct, field
 
 from durable_core.converter import Compiled, DataConverter, JsonConverter, compiled
 from durable_core.definitions.attributes import OF_CLASS, Attributes, everything_of, is_cache, is_dunder
-from durable_core.definitions.exact import ATOMS, ExactHint, is_tree
+from durable_core.definitions.exact import ATOMS, PLAIN, ExactHint
 from durable_core.errors import PayloadError, RegistrationError
 from durable_core.forms.form import Fault, field_hints, unwrapped
 
@@ -149,9 +149,7 @@ class EntityStateForm:
 
     def _comes_back(self, name: str, value: Any, containers: set[int]) -> bool:
         """Whether that can be seen without reading it back."""
-        if (exact := self._exact.get(name)) is not None:
-            return exact.holds(value, containers)
-        return is_tree(value, containers)
+        return self._exact.get(name, PLAIN).holds(value, containers)
 
     def _take_back(self, loaded: LoadedEntity, name: str, value: Any, text: str, text_before: str | None) -> None:
         """What a restart would give takes the place of the value, if it is the same."""
@@ -159,11 +157,7 @@ class EntityStateForm:
             return  # it is what was taken back the last time
         back = self._compiled(name).decode(text)
         if not _same(value, back):
-            advice = (
-                "change the annotation to what it holds"
-                if name in self._typed
-                else "annotate it in the body of the class (an annotation inside __init__ is not seen)"
-            )
+            advice = _OTHER_HINT if name in self._typed else _HINT
             shown, shown_back = _shown(value), _shown(back)
             raise PayloadError(f"{self._where(name)} would come back as {shown_back} instead of {shown}: {advice}")
         self._attributes.write(loaded.object, name, back)
@@ -276,6 +270,8 @@ class EntityStateForm:
             raise RegistrationError(str(error)) from error.__cause__
 
 
+_HINT = "annotate it in the body of the class (an annotation inside __init__ is not seen)"
+_OTHER_HINT = "change the annotation to what it holds"
 _NO_STATE = (
     "An entity's attributes are its state, so they must be data. What is none (a lock, a connection) belongs into a ClassVar, "
     "a functools.cached_property or a module"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import types
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, Union, get_args, get_origin
 
 import attrs
@@ -24,21 +24,6 @@ ATOMS: frozenset[type] = frozenset({types.NoneType, bool, int, float, str})
 """What JSON gives back as it was, and nobody can change."""
 
 _LEAVES = frozenset(SCALARS) - {bytearray}
-
-
-def is_tree(value: Any, containers: set[int]) -> bool:
-    """Whether a value is plain JSON, no part of which is in it, or in one of ``containers``, twice."""
-    parts: Collection[Any]
-    if type(value) is list:
-        parts = value
-    elif type(value) is dict and {str}.issuperset(map(type, value)):
-        parts = value.values()
-    else:
-        return type(value) in ATOMS
-    if id(value) in containers:
-        return False
-    containers.add(id(value))
-    return ATOMS.issuperset(map(type, parts)) or all(is_tree(part, containers) for part in parts)
 
 
 class ExactHint:
@@ -66,11 +51,11 @@ class ExactHint:
             return dict in self._containers and self._leaves.issuperset(map(type, value)) and self._all(value.values(), containers)
         return kind in self._containers and self._all(value, containers)
 
-    def _all(self, parts: Iterable[Any], containers: set[int]) -> bool:
+    def _all(self, parts: Collection[Any], containers: set[int]) -> bool:
         return self._leaves.issuperset(map(type, parts)) or all(self.holds(part, containers) for part in parts)
 
     def _take(self, hint: Any) -> bool:
-        meant, _ = unwrapped(hint)
+        meant, _ = unwrapped(types.NoneType if hint is None else hint)
         origin, args = get_origin(meant), get_args(meant)
         if origin is Union or origin is types.UnionType:
             members = [member for member in args if member is not types.NoneType]
@@ -96,3 +81,7 @@ class ExactHint:
         except Fault:
             return False
         return all(name in hints and self._take(hints[name]) for name in fields)
+
+
+PLAIN = ExactHint(dict[bool, dict[int, dict[float, dict[str, list[None]]]]])
+"""JSON: the hint names all that it consists of, in whatever order."""
