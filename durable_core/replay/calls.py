@@ -7,6 +7,7 @@ dropped. External events are buffered in order of arrival until somebody waits, 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
@@ -66,12 +67,22 @@ class RetryingCall:
         except Exception as error:  # the user's handler: its failure is the call's
             self._task.fail_with(error)
             return
+        self._tell(delay_us)
         if delay_us is None:
             self._task.fail(details)
         elif delay_us == 0:
             self.fire()
         else:
             self._outstanding = ("timer", self._execution.start_timer(self._execution.loop.now_us + delay_us, self))
+
+    def _tell(self, delay_us: int | None) -> None:
+        """Of the decision, once: not while replaying."""
+        execution, task = self._execution, self._task
+        if not execution.replaying:
+            then = "its last: the call fails" if delay_us is None else f"it is tried again in {delay_us / 1e6:g} s"
+            logger = logging.getLogger(f"durable_core.orchestrator.{execution.name}")
+            extra = {"instance_id": execution.instance_id, "orchestrator": execution.name, "attempt": self._attempt}
+            logger.warning("%r: attempt %d of %r has failed; %s", execution.instance_id, self._attempt, task.name, then, extra=extra)
 
     def fire(self) -> None:
         """The next attempt: at once, or when the back-off is over."""

@@ -525,7 +525,7 @@ def engine_on(backend: ReadOnly) -> tuple[DurableEngine, Any]:
     async def flow(ctx: OrchestrationContext) -> int:
         return await ctx.call_activity(until_read_only, 3)
 
-    return engine_with(flow, until_read_only, worker_ttl_s=1), flow
+    return engine_with(flow, until_read_only, heartbeat_s=0.2, worker_ttl_s=1), flow
 
 
 def test_a_client_behind_a_worker_that_tries_again_hears_that_the_store_takes_no_writes(run):

@@ -24,6 +24,7 @@ from durable_core.ids import task_key
 from durable_core.runtime.session import Session
 from durable_core.runtime.worker.isolation import Isolation
 from durable_core.runtime.worker.live import LiveInstance, TaskLease
+from durable_core.runtime.worker.reports import FailureReports
 
 if TYPE_CHECKING:
     from durable_core.runtime.worker.processes import ActivityProcesses
@@ -49,6 +50,7 @@ class ActivityRunner:
         self._session = session
         self._ended = ended
         self._cut_off = cut_off
+        self._reports = FailureReports()
         self._leases: dict[str, TaskLease] = {}
         self.isolation = Isolation(session.clock, session.wake)
         options, activities = session.options, session.registry.activities
@@ -171,7 +173,10 @@ class ActivityRunner:
             # Not so what cuts it off from outside: it runs again.
             if not lease.cancelled and self._was_cut_off(lease, error):
                 lease.cancelled = lease.cut_off = True
-            event = TaskFailed(scheduled.id, describe(error))
+            failure = describe(error)
+            event = TaskFailed(scheduled.id, failure)
+            if not lease.cancelled:
+                self._reports.failed(lease, error, failure)
             if isinstance(error, KeyboardInterrupt) and lease.cut_off:
                 self._forget(lease)
                 raise

@@ -31,6 +31,7 @@ from durable_core.runtime.worker.commits import TurnTranslator, termination
 from durable_core.runtime.worker.control import Standing, control_event, terminates
 from durable_core.runtime.worker.guard import TurnGuard
 from durable_core.runtime.worker.live import Arrival, LiveInstance, TaskLease
+from durable_core.runtime.worker.reports import report_delivery, report_end
 from durable_core.runtime.worker.runner import HELD_BACK_S, Runner, host_dies
 
 _logger = logging.getLogger("durable_core.engine")
@@ -254,6 +255,8 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             self.detach(live)
             self._next_generation(live, commit.next_execution, outcome)
         elif commit.record is not None and commit.record.status in store.ENDED:
+            started = live.machine.started if live.machine is not None else None
+            report_end(live, commit, is_child=started is not None and started.parent is not None)
             self.detach(live)
         elif live.machine is None:
             self._drop(live)  # whether more than control messages may be applied, the next claim says
@@ -292,6 +295,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
     def accept_task(self, task: ClaimedTask) -> None:
         """Run a claimed task, unless it was delivered so often in vain that it must be what kills its workers."""
         if task.attempt <= self.session.options.max_deliveries:
+            report_delivery(task)
             self.activities.start(task, self.find(task.instance, task.execution), reserved=False)
             return
         scheduled = decode_event(task.payload, 0)

@@ -21,6 +21,7 @@ from durable_core.codec import encode_event
 from durable_core.errors import ReplayError, StoreError
 from durable_core.runtime.session import LocalWorker, Session
 from durable_core.runtime.worker.live import LiveInstance, TaskLease
+from durable_core.runtime.worker.reports import report_takeover
 
 _logger = logging.getLogger("durable_core.engine")
 
@@ -111,6 +112,7 @@ class Runner(ABC, Generic[L]):
             self.detach(other)
         live = self.begin(claimed)
         if claimed.attempt > 1 and not claimed.control_only:
+            report_takeover(claimed)
             self.suspect = live
         if claimed.attempt > self.session.options.max_attempts and not self.needs_no_code(claimed):
             live.deliver(claimed.messages)

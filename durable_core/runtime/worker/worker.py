@@ -43,6 +43,9 @@ class Worker:
         self._claiming = self._session.supervisor.start(self._claim_for_ever(), "the loop that claims")
         self._beating = self._session.supervisor.start(self._beat_for_ever(), "the heartbeat")
         self._session.worker = self
+        known = self._known
+        counts = len(known.orchestrators), len(known.activities), len(known.entities)
+        _logger.info("worker %s is up: %d orchestrators, %d activities, %d entities", self.id, *counts)
 
     async def _incarnate(self) -> None:
         id = fresh_id()
@@ -64,6 +67,7 @@ class Worker:
         self._beating.cancel()
         await asyncio.wait([self._beating])
         await self._session.committer.apply(AbandonWorker(self.id))
+        _logger.info("worker %s is down: what it held is free for others", self.id)
 
     async def abandon(self) -> None:
         """End at once: what runs is cancelled, and others take over what this worker holds. The committer is not asked: it may have died."""
