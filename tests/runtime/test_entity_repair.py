@@ -391,10 +391,8 @@ def test_a_lock_whose_holder_lives_stays(url, run):
     assert run(main) == 1
 
 
-@pytest.mark.parametrize("keep_state", [False, True])
-def test_a_parked_entity_is_repaired_by_a_reset(tmp_path, run, keep_state):
-    """Its operation ends its host each time."""
-    url = f"sqlite:///{tmp_path / 'store.db'}"
+def park(url: str) -> None:
+    """By an operation that ends its host each time."""
 
     def start() -> None:
         engine = engine_with(Counter, add, ask, max_attempts=1, first_backoff_s=0.01)
@@ -417,6 +415,40 @@ def test_a_parked_entity_is_repaired_by_a_reset(tmp_path, run, keep_state):
         except KeyboardInterrupt:
             deaths += 1
     assert 1 <= deaths <= 2
+
+
+@pytest.mark.parametrize("what", ["terminate", "resume"])
+def test_what_a_parked_entity_cannot_understand_does_not_run_it(tmp_path, run, what):
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    park(url)
+    engine = new_engine()
+
+    async def main() -> Any:
+        async with engine.open(url):
+            await post(engine, STRANGE[what][0], control=True)
+
+            async def aside() -> Any:
+                state = await engine.client.get_entity_state(K)
+                return state if state is not None and state.set_aside else None
+
+            state = await until(aside)
+            assert state.parked
+            await call_others(engine)
+            return await parked(engine.client)
+
+    assert run(main)
+
+
+async def call_others(engine: DurableEngine) -> None:
+    for n in range(3):
+        await engine.client.signal_entity(EntityId("counter", f"other {n}"), Counter.add)
+        await until(lambda n=n: engine.client.get_entity(Counter, f"other {n}"))
+
+
+@pytest.mark.parametrize("keep_state", [False, True])
+def test_a_parked_entity_is_repaired_by_a_reset(tmp_path, run, keep_state):
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    park(url)
     engine = new_engine()
 
     async def main() -> Any:

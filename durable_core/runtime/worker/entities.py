@@ -130,8 +130,8 @@ class EntityRunner(Runner[LiveEntity]):
             return
         messages = [*(each for each in live.sent if isinstance(each, Message)), *(reply for reply in replies if reply is not None)]
         creates = tuple(each for each in live.sent if isinstance(each, CreateInstance))
-        state, problem = encode_snapshot(live.snapshot), live.snapshot.problem
-        self.submit(live, messages=tuple(messages), creates=creates, snapshot=state, problem=problem, hold=not live.control_only)
+        told = {"snapshot": encode_snapshot(live.snapshot), "problem": live.snapshot.problem}
+        self.submit(live, messages=tuple(messages), creates=creates, hold=not live.control_only, control_only=live.control_only, **told)
 
     def _receive(self, live: LiveEntity) -> list[Served]:
         snapshot, known = live.snapshot, len(live.snapshot.aside)
