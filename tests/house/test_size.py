@@ -45,7 +45,7 @@ def test_code_lines_are_counted_as_described() -> None:
 # wrong results (primitives that are the same on every Python, arguments held against the history, deliveries of a task that are counted,
 # payloads that arrive as they were sent).
 CORE_LINES_MAX = 4_950
-RUNTIME_LINES_MAX = 3_000
+RUNTIME_LINES_MAX = 3_100
 
 
 def test_the_core_stays_small() -> None:
