@@ -30,6 +30,7 @@ from durable_core.backend import (
     Purge,
     RecordUpdate,
     Release,
+    ReleaseTask,
     Selectors,
     SendMessage,
 )
@@ -408,6 +409,36 @@ def test_conservation_another_workers_task_is_marked_and_its_heartbeat_told_once
     assert hub.beat("w1").cancelled == ()
     assert hub.beat("w2").cancelled == ("t",)
     assert (hub.beat("w2").cancelled, list(hub.state.tasks)) == ((), [])
+
+
+def test_conservation_a_task_is_given_back_under_its_very_lease(hub: Hub) -> None:
+    turn = hub.started(tasks=(NewTask("t", "act", b"", claim=True), NewTask("u", "act", b"")))
+    hub.grant(tasks=("u",), worker="w2")
+    assert hub.unchanged(ReleaseTask("t", "w2", 1)) is FENCED
+    assert hub.unchanged(ReleaseTask("t", "w1", 2)) is FENCED
+    assert hub.status(ReleaseTask("t", "w1", 1)) is OK
+    assert hub.unchanged(ReleaseTask("t", "w1", 1)) is REPEATED
+    assert (hub.state.tasks["t"].worker, hub.state.tasks["t"].attempt) == (None, 1)
+    hub.committed(turn, cancel_tasks=("u",))
+    assert hub.status(ReleaseTask("u", "w2", 1)) is GONE
+    assert list(hub.state.tasks) == ["t"]
+    assert hub.unchanged(ReleaseTask("u", "w2", 1)) is GONE
+
+
+def test_progress_a_task_that_died_twice_is_granted_alone_before_turns(hub: Hub) -> None:
+    hub.started(tasks=tuple(NewTask(id, "act", b"") for id in "tuv"))
+    hub.create("j")
+    for number in (1, 2):
+        assert [task.attempt for task in hub.grant(tasks=("u",)).tasks] == [number]
+        hub.do(ReleaseTask("u", "w1", number))
+    assert eligible_tasks(hub.state, "w1", ALL) == ["t", "v"]
+    assert [task.id for task in hub.grant(tasks=("t", "u")).tasks] == ["t"], "what is not the oldest is passed over"
+    assert eligible_tasks(hub.state, "w1", ALL) == ["u"]
+    claim = hub.grant("j", tasks=("u", "v"), claim_id="c")
+    assert (claim.turns, [(task.id, task.attempt) for task in claim.tasks]) == ((), [("u", 3)])
+    assert hub.grant("j", tasks=("u", "v"), claim_id="c") == claim
+    assert hub.row("j").claimed is False
+    assert [turn.instance for turn in hub.grant("j", tasks=("v",)).turns] == ["j"]
 
 
 # ── 4: leases ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -39,6 +39,7 @@ from durable_core.backend import (
     Purge,
     RecordUpdate,
     Release,
+    ReleaseTask,
     Selectors,
     SendMessage,
 )
@@ -158,6 +159,7 @@ STEPS: dict[str, dict[str, Sequence[Any]]] = {
     "commit": {"turn": TURNS},
     "batch": {"count": (1, 2, 3), "first": TURNS, "second": TURNS, "third": TURNS, "to": IDS, "sends": (True, False), "purges": FLAGS},
     "complete": {"number": NUMBERS},
+    "release_task": {"number": NUMBERS, "uncount": (True, False), "current": (True, True, False)},
     "release": {"number": NUMBERS, "delay": DELAYS, "park": FLAGS, "uncount": (True, False), "current": (True, False)},
     "purge": {"id": IDS, "force": (*FLAGS, False), "idle": (*FLAGS, False)},
     "beat": {"worker": WORKERS, "ttl": (SECOND, 60 * SECOND)},
@@ -349,6 +351,13 @@ class Trace(RuleBasedStateMachine):
             return
         row = list(self.state.tasks.values())[number % len(self.state.tasks)]
         self.run(CompleteTask(row.id, Message(row.id, row.instance, b"", row.execution)))
+
+    @step
+    def release_task(self, number: int, uncount: bool, current: bool) -> None:
+        if not self.state.tasks:
+            return
+        row = list(self.state.tasks.values())[number % len(self.state.tasks)]
+        self.run(ReleaseTask(row.id, row.worker or "w1", row.attempt if current else row.attempt - 1, uncount))
 
     @step
     def release(self, number: int, delay: int, park: bool, uncount: bool, current: bool) -> None:

@@ -197,7 +197,7 @@ class Invariants:
     def _check_deliveries(self, before: State, task: TaskRow, command: Any) -> None:
         """Property 13, of tasks: a lease counts one, and only who has it takes it back."""
         old = before.tasks.get(task.id)
-        if old is None or old is task or old.position != task.position:
+        if old is None or old == task or old.position != task.position:
             return
         named = isinstance(command, ReleaseTask) and (command.task, command.worker, command.delivery) == (task.id, old.worker, old.attempt)
         if isinstance(command, ReleaseTask):
