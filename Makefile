@@ -17,7 +17,7 @@ URL_azurite := azurite:///:temp:
 URL = $(or $(URL_$(BACKEND)),$(BACKEND))
 
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
-.PHONY: help venv test lint format types contracts matrix demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-postgres crash-azurite crash-examples clean
+.PHONY: help venv test lint format types contracts matrix exchange demo examples bench conformance conformance-teeth simulate simulate-teeth crash crash-postgres crash-azurite crash-examples clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -46,6 +46,9 @@ contracts: venv ## import-linter: who may import whom
 
 matrix: venv ## the core's tests on every Python here, with several hash seeds
 	$(PY) tools/matrix.py
+
+exchange: venv ## random programs begun on one Python, stopped at every message, continued on each other (PROGRAMS=500)
+	$(PY) tools/matrix.py --exchange $(or $(PROGRAMS),500)
 
 demo: venv ## a fan-out that survives being killed (FRESH=1 forgets the last run)
 	$(PY) -m examples.index_stdlib

@@ -1,9 +1,11 @@
 """Run the core's tests on every CPython of this machine that pyproject.toml claims, each with several hash seeds.
 
 Usage: .venv/bin/python tools/matrix.py [PYTEST_ARGUMENT...]     (default: tests/core, tests/golden, then replay between versions)
+       .venv/bin/python tools/matrix.py --exchange PROGRAMS      (random programs between versions, and nothing else)
 
 Replay must not depend on the interpreter's version or on the order of a set: after the tests the histories that the programs of
-tests/core/replay leave on each version are replayed on every other. The version of .venv runs there; each other
+tests/core/replay leave on each version are replayed on every other, and random programs are begun on each version, stopped at every message and
+continued on every other. The version of .venv runs there; each other
 one gets a .venv-3.N with the core's own needs and nothing more. Interpreters are looked for on PATH and among those of
 pyenv and uv; of one version the latest patch is taken. Pre-releases, free-threaded builds and versions that are not
 claimed are passed over.
@@ -24,6 +26,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 HASH_SEEDS = ("0", "42")
+EXCHANGED = 40  # random programs a pair of versions; `make exchange` takes 500
 NEEDS = ("conformance", "pytest-timeout")
 PROBE = """
 import json, sys, sysconfig, venv
@@ -92,14 +95,41 @@ def replay_each_others_histories(pythons: dict[str, Path]) -> int:
     return failures
 
 
+def exchange(pythons: dict[str, Path], programs: int) -> int:
+    """Random programs, begun on one version and continued on each other one. Returns in how many pairs something went wrong."""
+    module = "tests.core.replay.exchange"
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        files = {version: Path(folder, version) for version in pythons}
+        recordings = [
+            pool.submit(core_module, version, python, module, ["--programs", str(programs), "--record", files[version]])
+            for version, python in pythons.items()
+        ]
+        failures = sum(each.result() for each in recordings)
+        continuations = [
+            pool.submit(core_module, version, python, module, ["--continue", file])
+            for version, python in pythons.items()
+            for other, file in files.items()
+            if other != version and file.exists()
+        ]
+        return failures + sum(each.result() for each in continuations)
+
+
 def histories(version: str, python: Path, arguments: list[str | Path]) -> int:
-    command: list[str | Path] = [python, "-m", "tests.core.replay.histories", *arguments]
+    return core_module(version, python, "tests.core.replay.histories", arguments, "replays the histories of all versions")
+
+
+def core_module(version: str, python: Path, module: str, arguments: list[str | Path], silence: str = "") -> int:
+    """Run a module of the tests on one version, and say what it says, or ``silence``. Returns 1 if it failed."""
+    command: list[str | Path] = [python, "-m", module, *arguments]
     ended = subprocess.run(command, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    print(f"Python {version}: {ended.stdout.strip() or 'replays the histories of all versions'}", flush=True)
+    if said := ended.stdout.strip() or silence:
+        print(f"Python {version}: {said}", flush=True)
     return int(ended.returncode != 0)
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["--exchange"]:
+        return 1 if exchange(interpreters(), int(sys.argv[2])) else 0
     arguments = sys.argv[1:] or ["tests/core", "tests/golden"]
     pythons = interpreters()
     cases = [(version, python, seed) for version, python in pythons.items() for seed in HASH_SEEDS]
@@ -113,6 +143,7 @@ def main() -> int:
                 print(ended.stdout, flush=True)
     if not sys.argv[1:]:
         failures += replay_each_others_histories(pythons)
+        failures += exchange(pythons, EXCHANGED)
     return 1 if failures else 0
 
 

@@ -4,8 +4,8 @@
     python -m tests.core.replay.histories --dump FILE      the histories themselves
     python -m tests.core.replay.histories --replay FILE    replay what another process dumped, every prefix of it
 
-The digests of one Python are the same under every PYTHONHASHSEED. Between Pythons they may differ where asyncio does (``wait_for`` asks
-for its timer and its call in another order), and stack traces are left out; but a history of one Python must replay on every other.
+The digests of one Python are the same under every PYTHONHASHSEED, without stack traces, which differ from Python to Python. To go on with the
+histories of another Python is what ``exchange.py`` does.
 """
 
 from __future__ import annotations
