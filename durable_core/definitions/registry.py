@@ -20,7 +20,7 @@ from durable_core.definitions.entity import EntityDefinition, Operation, definit
 from durable_core.definitions.entity_state import EntityStateForm
 from durable_core.definitions.orchestrator import Orchestrator
 from durable_core.errors import NotRegisteredError, PayloadError, PayloadTooLargeError, RegistrationError
-from durable_core.ids import check_text
+from durable_core.ids import check_text, is_storable
 from durable_core.parameters import Parameters, encode_untyped
 
 T = TypeVar("T")
@@ -165,7 +165,10 @@ class Registry:
     # ── payloads ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def check_size(self, text: str | None, what: str) -> str | None:
-        """Raises ``PayloadTooLargeError`` for a text over the store's limit, before anything is written."""
+        """Raises, before anything is written, ``PayloadTooLargeError`` for a text over the store's limit, and ``PayloadError`` for one that no
+        store can hold (a converter may make such)."""
+        if text is not None and not text.isascii() and not is_storable(text):
+            raise PayloadError(f"{what} has half a surrogate pair in it (os.fsdecode makes them), which no store can hold: remove it")
         if text is not None and 4 * len(text) > self.max_payload_bytes and len(text.encode()) > self.max_payload_bytes:
             sizes = f"{what} has {len(text.encode()):,} bytes and this store takes {self.max_payload_bytes:,}"
             raise PayloadTooLargeError(f"{sizes}; put the data elsewhere and pass a reference to it")

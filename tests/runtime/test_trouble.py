@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from durable_core import DurableEngine, InstanceStatus, JsonConverter, OrchestrationContext, WorkerOptions, activity, orchestrator
+from durable_core import DurableEngine, InstanceStatus, OrchestrationContext, activity, orchestrator
+from durable_core import events as ev
+from durable_core.actions import Turn
 from durable_core.backend import Command, CommitTurn, Outcome, Release
+from durable_core.runtime.worker.commits import TurnTranslator
 from durable_core.testing.memory import MemoryBackend, forget_store
 from tests.runtime.support import SECOND, engine_with, until, until_status
 
@@ -83,19 +86,16 @@ async def exits_at_once(ctx: OrchestrationContext) -> None:
     raise SystemExit(3)
 
 
-@orchestrator(name="flow")
-async def says_what_cannot_be_stored(ctx: OrchestrationContext) -> None:
-    await ctx.call_activity(double, 4)
-    await ctx.wait_for_external_event("go")
-    ctx.set_custom_status("unstorable")
-    await ctx.wait_for_external_event("more")
+def _fail_in_translation(patch: pytest.MonkeyPatch) -> None:
+    """What is wrong with the engine itself."""
+    translate = TurnTranslator.translate
 
+    def broken(self: TurnTranslator, turn: Turn) -> dict[str, Any]:
+        if isinstance(turn.ending, ev.ExecutionTerminated):
+            return translate(self, turn)
+        raise RuntimeError("a mistake of the engine")
 
-class Unstorable(JsonConverter):
-    """A converter with a mistake."""
-
-    def encode(self, value: Any, hint: Any) -> str:
-        return "\udcff" if value == "unstorable" else super().encode(value, hint)
+    patch.setattr(TurnTranslator, "translate", broken)
 
 
 def _nothing(backend: Counting) -> None:
@@ -114,10 +114,8 @@ def _damage_start(backend: Counting) -> None:
 Trouble = tuple[DurableEngine, Callable[[Counting], None], bool]
 
 
-def _engine(*definitions: Any, converter: Any = None, **options: Any) -> DurableEngine:
-    engine = DurableEngine(options=WorkerOptions(**{**NEVER, **options}), converter=converter)
-    engine.register(double, *definitions)
-    return engine
+def _engine(*definitions: Any, **options: Any) -> DurableEngine:
+    return engine_with(double, *definitions, **{**NEVER, **options})
 
 
 TROUBLES: dict[str, Callable[[], Trouble]] = {
@@ -127,7 +125,7 @@ TROUBLES: dict[str, Callable[[], Trouble]] = {
     "unknown name": lambda: (_engine(), _nothing, True),
     "sys.exit": lambda: (_engine(exits), _nothing, True),
     "sys.exit in the first turn": lambda: (_engine(exits_at_once), _nothing, False),
-    "what cannot be stored": lambda: (_engine(says_what_cannot_be_stored, converter=Unstorable()), _nothing, True),
+    "fails in translation": lambda: (_engine(healthy), _nothing, True),
     "damaged history": lambda: (_engine(healthy), _damage_history, True),
     "damaged start": lambda: (_engine(healthy), _damage_start, False),
     "parked": lambda: (_engine(exits, max_attempts=1, first_backoff_s=0.01), _nothing, True),
@@ -136,7 +134,7 @@ TROUBLES: dict[str, Callable[[], Trouble]] = {
 
 
 @pytest.mark.parametrize("kind", TROUBLES)
-def test_control_messages_are_handled_once_whatever_is_the_matter(kind, run, caplog):
+def test_control_messages_are_handled_once_whatever_is_the_matter(kind, run, caplog, monkeypatch):
     caplog.set_level(logging.CRITICAL, "durable_core.engine")
     engine, damage, begun = TROUBLES[kind]()
     going_on = RUNNING if begun else PENDING
@@ -164,6 +162,8 @@ def test_control_messages_are_handled_once_whatever_is_the_matter(kind, run, cap
         await begin()
         await backend.open()
         damage(backend)
+        if kind == "fails in translation":
+            _fail_in_translation(monkeypatch)
         async with engine.open(backend=backend):
             client = engine.client
             await client.raise_event("f", "go")
