@@ -58,10 +58,16 @@ async def fail(text: str) -> int:
 
 @engine.entity
 class Account:
+    """What its body annotates and what it does not have to stay the same, whatever happens to its workers."""
+
     total: int = 0
+
+    def __init__(self) -> None:
+        self._same: list[int] = [0]
 
     async def add(self, number: int) -> int:
         self.total += number
+        self._same[0] += number
         return self.total
 
     def get(self) -> int:
@@ -70,6 +76,7 @@ class Account:
     async def put(self, number: int) -> None:
         await asyncio.sleep(0.01)
         self.total = number
+        self._same = [number]
 
 
 # ── programs ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -283,7 +290,9 @@ async def _check_accounts(client: DurableClient, found: list[tuple[Node, bool]],
     least, most = sum(number for number, certain in numbers if certain), sum(number for number, _ in numbers)
     totals = list[int]()
     for _ in range(120):
-        totals = [account.total if account is not None else 0 for account in [await client.get_entity(Account, key) for key in accounts]]
+        found_now = [await client.get_entity(Account, key) or Account() for key in accounts]
+        totals = [account.total for account in found_now]
+        assert totals == [account._same[0] for account in found_now], "an attribute without annotation is not what it was"
         if least <= totals[0] <= most and totals[1:] == [-transfers, transfers]:
             return
         await asyncio.sleep(1)
