@@ -35,23 +35,24 @@ def close_loop(loop: DeterministicLoop, what: str) -> None:
     """``what`` names the execution in the log. Idempotent."""
     if loop.is_closed():
         return
-    if loop.tasks or loop.generators:
-        with loop:
-            _close_all(loop, what)
+    with loop:
+        _close_all(loop, what)
     loop.ready.clear()
     loop.close()
 
 
 def _close_all(loop: DeterministicLoop, what: str) -> None:
     """What is being closed may start tasks and generators. Those tasks never ran, and end without running."""
-    while loop.tasks or loop.generators:
+    while True:
         if loop.tasks:
             task, _ = loop.tasks.popitem()
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             if not task.done():
                 task.context.run(_close_task, loop, task, what)
+        elif (generator := loop.generators.pop()) is not None:
+            _close_generator(generator, what)
         else:
-            _close_generator(loop.generators.pop(), what)
+            return
 
 
 def _close_task(loop: DeterministicLoop, task: DeterministicTask, what: str) -> None:

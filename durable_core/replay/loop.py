@@ -19,13 +19,15 @@ import asyncio
 import math
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context, copy_context
 from functools import partialmethod
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
 
 from durable_core.errors import ForbiddenInOrchestratorError
 from durable_core.replay.futures import DeterministicFuture, DeterministicTask
+from durable_core.replay.generators import Generators
+from durable_core.replay.libraries import adapt_libraries
 from durable_core.replay.source import user_line
 from durable_core.replay.substitution import substitute
 
@@ -59,6 +61,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, host: Execution, salt: int) -> None:
         substitute()
+        adapt_libraries()
         self.host = host
         self._salt = salt
         self._ordered = 0
@@ -67,10 +70,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         self._outer: tuple[Any, Any] = (None, ())
         self.now_us = 0
         self.start_us = 0
-        # Insertion-ordered: closing cancels the newest first. Generators are held strongly, so that none is finalised by the garbage
-        # collector.
-        self.tasks: dict[DeterministicTask, None] = {}
-        self.generators: list[AsyncGenerator[Any, Any]] = []
+        self.tasks: dict[DeterministicTask, None] = {}  # insertion-ordered: the newest is closed first
+        self.generators = Generators(self._run_cleanup)
         self.failed: list[DeterministicTask] = []
 
     # ── order, time ───────────────────────────────────────────────────────────────────────────────────────────
@@ -91,8 +92,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
-        if not math.isfinite(delay):
-            raise ValueError(f"a delay must be finite, got {delay}")
+        if math.isnan(delay):
+            raise ValueError(f"a delay must be a number, got {delay}")
         if delay <= 0:
             return self.call_soon(callback, *args, context=context)
         due_us = self.now_us + max(1, round(min(delay, _LONGEST_S) * 1e6))
@@ -159,16 +160,19 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         host."""
         self._outer = (asyncio._get_running_loop(), sys.get_asyncgen_hooks())
         asyncio._set_running_loop(self)
-        sys.set_asyncgen_hooks(self.generators.append, self._finalise)
+        sys.set_asyncgen_hooks(self.generators.begun, self.generators.dropped)
 
     def __exit__(self, *_error: object) -> None:
         loop, hooks = self._outer
         sys.set_asyncgen_hooks(*hooks)
         asyncio._set_running_loop(loop)
 
-    def _finalise(self, generator: AsyncGenerator[Any, Any]) -> None:
-        if not self._closed:
-            self.create_task(generator.aclose())
+    def _run_cleanup(self, cleanup: Coroutine[Any, Any, None]) -> bool:
+        """Have a dropped generator clean up. False where that would follow no order: outside a drain."""
+        if self._closed or self.host.closing or asyncio._get_running_loop() is not self:
+            return False
+        self.create_task(cleanup)
+        return True
 
     # ── what asyncio asks a loop ──────────────────────────────────────────────────────────────────────────────
 
@@ -198,7 +202,11 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             if asyncio.iscoroutine(each):
                 each.close()
 
-    def _refuse(self, what: str, *args: Any, **kwargs: Any) -> NoReturn:
+    def get_task_factory(self) -> None:
+        """There is none: ``create_task`` is all. anyio asks."""
+        adapt_libraries()  # it may have been imported in this turn
+
+    def refuse(self, what: str, *args: Any, **kwargs: Any) -> NoReturn:
         self._close((*args, *kwargs.values()))
         instead = "an orchestrator only decides, and is run again on replay; put I/O, threads and processes into an activity and await ctx.call_activity(...)"
         self._forbid(what, instead)
@@ -207,4 +215,4 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 # All else that a loop offers, now or in a later Python, leaves the orchestrator: threads, sockets, processes, signals.
 for _name in dir(asyncio.AbstractEventLoop):
     if not _name.startswith("_") and _name not in vars(DeterministicLoop):
-        setattr(DeterministicLoop, _name, partialmethod(DeterministicLoop._refuse, f"loop.{_name}()"))
+        setattr(DeterministicLoop, _name, partialmethod(DeterministicLoop.refuse, f"loop.{_name}()"))

@@ -14,7 +14,6 @@ reference's callback does only within a garbage collection.
 
 from __future__ import annotations
 
-import gc
 import inspect
 import os
 import re
@@ -25,6 +24,8 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from durable_core.replay.generators import is_collecting
 
 # The names of events, from their beginning.
 _FORBIDDEN = re.compile(
@@ -43,7 +44,7 @@ def is_forbidden(event: str, args: tuple[Any, ...]) -> bool:
     """Whether the frames that called the caller do what an orchestrator must not do."""
     if not _FORBIDDEN.match(event):
         return False
-    return not (_reads_installation(event, args) or _is_let_through(sys._getframe(2)) or _is_collecting())
+    return not (_reads_installation(event, args) or _is_let_through(sys._getframe(2)) or is_collecting())
 
 
 def is_debugged(frame: FrameType | None) -> bool:
@@ -78,21 +79,6 @@ def _interrupts(frame: FrameType) -> bool:
     names, varargs, _, values = inspect.getargvalues(frame)
     given = [*(values.get(name) for name in names), *values.get(varargs or "", ())]
     return any(value is interrupted or value is interrupted.f_code for value in given)
-
-
-def _is_collecting() -> bool:
-    """Whether the garbage collector runs: then it does not begin again."""
-    begun: list[str] = []
-
-    def note(phase: str, _info: dict[str, int]) -> None:
-        begun.append(phase)
-
-    gc.callbacks.append(note)
-    try:
-        gc.collect(0)
-    finally:
-        gc.callbacks.remove(note)
-    return not begun
 
 
 def _reads_installation(event: str, args: tuple[Any, ...]) -> bool:
