@@ -15,7 +15,7 @@ The rules (each a property of the conformance kit; ``hub.py`` is the executable 
   say ``GONE``; a commit says so until its instance accepts a later one). Ids of client messages and creates are remembered for
   ``Capabilities.dedup_window_us``, beyond consumption, replacement and purge. Repeating a ``claim`` with its ``claim_id``
   returns the same items.
-* **Time.** The hub's clock never runs backwards. Timers are messages that become visible later: never early, at most once, never after a
+* **Time.** The hub's clock never runs backwards, and it goes on when the wall clock is set back (``hub.HubClock``). Timers are messages that become visible later: never early, at most once, never after a
   commit that cancelled them.
 * **Progress.** Wake-ups are hints: dropping all of them costs latency only. What is due for over a second is never passed
   over for something younger. Parked, suspended or unknown instances never block others.

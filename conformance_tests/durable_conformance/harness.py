@@ -25,6 +25,7 @@ __all__ = [
     "Corruptible",
     "Cuttable",
     "Harness",
+    "Settable",
     "attach_to",
     "check_handle",
     "check_harness",
@@ -35,6 +36,7 @@ __all__ = [
 FEATURES = {
     "many_handles": "`open` may be called again while other handles are open, also in the event loop of another thread",
     "frozen_clock": "the hub's clock stands still but for `advance_clock`",
+    "wall_clock": "`jump_clock` sets the wall clock alone, and what tells how much time has passed goes on",
     "attach": "other processes can open the store (`Attachable`); one that is not `multi_process` has to refuse them",
     "cut_connection": "the connections of a handle can be broken (`Cuttable`)",
     "corrupt": "the store can be damaged (`Corruptible`)",
@@ -45,6 +47,7 @@ FEATURES = {
 _CAPABILITIES = ("multi_process", "proves_death")
 _NEEDED = {
     "frozen_clock": ("advance_clock",),
+    "wall_clock": ("jump_clock",),
     "attach": ("location", "attach"),
     "cut_connection": ("cut_connection",),
     "corrupt": ("corrupt",),
@@ -100,6 +103,14 @@ class Cuttable(Harness, Protocol):
 
     async def cut_connection(self, handle: Backend) -> None:
         """Break every connection of the handle to the store, as a network does: what is under way does not learn how it ended."""
+        ...
+
+
+class Settable(Protocol):
+    """A harness with ``wall_clock``."""
+
+    def jump_clock(self, us: int) -> None:
+        """Forwards or backwards."""
         ...
 
 

@@ -16,13 +16,14 @@ _START_US = 1_700_000_000_000_000
 class MemoryHarness:
     """A store of its own in this process, whose clock stands still."""
 
-    features = frozenset({"many_handles", "frozen_clock", "attach"})
+    features = frozenset({"many_handles", "frozen_clock", "wall_clock", "attach"})
     version = "a dictionary"
     kind: type[MemoryBackend] = MemoryBackend
 
     def __init__(self, url: str = "memory://") -> None:
         self._name = f"conformance-{next(_numbers)}"
         self._now_us = _START_US
+        self._passed_us = 0
         self._handles: list[MemoryBackend] = []
 
     @property
@@ -52,9 +53,13 @@ class MemoryHarness:
 
     def advance_clock(self, us: int) -> None:
         self._now_us += us
+        self._passed_us += us
+
+    def jump_clock(self, us: int) -> None:
+        self._now_us += us
 
     def _new(self) -> MemoryBackend:
-        return self.kind(self._name, clock_us=lambda: self._now_us)
+        return self.kind(self._name, clock_us=lambda: self._now_us, monotonic_us=lambda: self._passed_us)
 
 
 class AttachedMemoryHarness(MemoryHarness):

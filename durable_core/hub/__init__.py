@@ -16,6 +16,7 @@ and an argument.
     rules.py         ``decide``: the table of rules; create, send, complete, release, purge
       commit.py        one turn
       leases.py        incarnations and what is leased to them
+    clock.py         hub time, by a handle's clocks
     eligibility.py   who may be served, since when, with which messages
     transaction.py   how the steps of one command see each other; sending, creating, removing
     needs.py         what ``decide`` reads
@@ -24,6 +25,7 @@ and an argument.
 Nothing here reads a clock, draws a random number or does I/O.
 """
 
+from durable_core.hub.clock import HubClock as HubClock
 from durable_core.hub.eligibility import STEAL_AFTER_US as STEAL_AFTER_US
 from durable_core.hub.eligibility import eligible_tasks as eligible_tasks
 from durable_core.hub.eligibility import eligible_turns as eligible_turns

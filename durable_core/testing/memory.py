@@ -7,6 +7,7 @@ survives the process. The leases of a handle that was dropped without ``AbandonW
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -31,16 +32,26 @@ from durable_core.backend import (
     Wakeup,
 )
 from durable_core.errors import EngineStateError, StoreFormatError, StoreUrlError
-from durable_core.hub import Beat, Grant, State, decide, eligible_tasks, eligible_turns, next_due, query, read_history, record_of
+from durable_core.hub import Beat, Grant, HubClock, State, decide, eligible_tasks, eligible_turns, next_due, query, read_history, record_of
 from durable_core.hub import effects as fx
 
 __all__ = ["MemoryBackend", "forget_store", "open_backend"]
 
+_logger = logging.getLogger("durable_core.memory")
 _SCHEME = "memory://"
 
 
 def _system_clock_us() -> int:
     return time.time_ns() // 1_000
+
+
+def _system_monotonic_us() -> int:
+    return time.monotonic_ns() // 1_000
+
+
+def _standstill_us() -> int:
+    """Beside a clock of somebody's own, which alone says what time it is."""
+    return 0
 
 
 class _Hints:
@@ -127,13 +138,23 @@ def forget_store(name: str) -> None:
 class MemoryBackend:
     """A handle on a store in memory.
 
-    ``clock_us`` gives microseconds; of all handles on one store the clock that is ahead counts. ``capabilities`` may lower the limits of a
+    ``clock_us`` gives microseconds, ``monotonic_us`` those that have passed (default: the system's clocks; beside another clock, none); of all
+    handles on one store the clock that is ahead counts. ``capabilities`` may lower the limits of a
     store that this handle creates.
     """
 
-    def __init__(self, name: str = "", *, clock_us: Callable[[], int] = _system_clock_us, capabilities: Capabilities | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        clock_us: Callable[[], int] = _system_clock_us,
+        monotonic_us: Callable[[], int] | None = None,
+        capabilities: Capabilities | None = None,
+    ) -> None:
         self._name = name
         self._clock_us = clock_us
+        self._monotonic_us = monotonic_us or (_system_monotonic_us if clock_us is _system_clock_us else _standstill_us)
+        self._hub_clock = HubClock()
         self._capabilities = capabilities or Capabilities(durability="none", multi_process=False, proves_death=False)
         self._own = self._new_store()
         self._opened: _Store | None = None
@@ -205,7 +226,10 @@ class MemoryBackend:
 
     def _now_us(self, store: _Store) -> int:
         """The hub's clock never runs backwards, whatever this handle's clock does."""
-        store.now_us = max(store.now_us, self._clock_us())
+        store.now_us = self._hub_clock.now_us(self._clock_us(), self._monotonic_us(), store.now_us)
+        if self._hub_clock.news is not None:
+            _logger.warning("%s%s: %s", _SCHEME, self._name, self._hub_clock.news)
+            self._hub_clock.news = None
         return store.now_us
 
     def _new_store(self) -> _Store:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from durable_core import backend as protocol
 from durable_core.errors import EngineStateError, StoreFormatError, StoreUrlError, StoreVersionError, UsageError
-from durable_core.hub import Beat, Grant, Needs, eligible_tasks, eligible_turns, next_due, query, read_history, record_of
+from durable_core.hub import Beat, Grant, HubClock, Needs, eligible_tasks, eligible_turns, next_due, query, read_history, record_of
 from examples.custom_backend.disk import DISK, Disk, Lock, translated
 from examples.custom_backend.log import Log
 from examples.custom_backend.part import Part
@@ -36,15 +36,24 @@ _OURS = {"FORMAT", "lock", "log", "counters", "instances", "tasks", "workers", "
 class FilesBackend:
     """A handle on a store in a folder.
 
-    ``clock_us`` gives microseconds. ``lock_wait_s``: how long a call waits for other processes before it is ``StoreUnavailableError``.
+    ``clock_us`` and ``monotonic_us`` give microseconds (default: the system's; beside another clock no other time passes). ``lock_wait_s``: how long a call waits for other processes before it is ``StoreUnavailableError``.
     """
 
     capabilities = protocol.Capabilities(durability="disk", multi_process=True, proves_death=False, max_payload_bytes=16 << 20)
 
     def __init__(
-        self, folder: Path, *, clock_us: Clock = lambda: time.time_ns() // 1_000, disk: Disk = DISK, lock_wait_s: float = 30.0
+        self,
+        folder: Path,
+        *,
+        clock_us: Clock | None = None,
+        monotonic_us: Clock | None = None,
+        disk: Disk = DISK,
+        lock_wait_s: float = 30.0,
     ) -> None:
-        self._root, self._clock_us, self._disk, self._lock_wait_s = folder, clock_us, disk, lock_wait_s
+        self._root, self._disk, self._lock_wait_s = folder, disk, lock_wait_s
+        self._clock_us = clock_us or (lambda: time.time_ns() // 1_000)
+        self._monotonic_us = monotonic_us or ((lambda: 0) if clock_us else (lambda: time.monotonic_ns() // 1_000))
+        self._clock = HubClock()
         self._log = Log(folder, disk)
         self._lock: Lock | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -118,7 +127,7 @@ class FilesBackend:
             with self._lock.held():
                 self._log.redo()
                 part = Part(self._root, self.capabilities)
-                answer = visit(part, self._lock.not_before(max(part.state.now_us, self._clock_us())))
+                answer = visit(part, self._lock.not_before(self._clock.now_us(self._clock_us(), self._monotonic_us(), part.state.now_us)))
                 changes = part.changes()
                 if changes:
                     self._log.commit(changes)

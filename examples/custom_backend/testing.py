@@ -15,12 +15,13 @@ _START_US = 1_700_000_000_000_000
 class Harness:
     """A store of its own in a new folder, whose clock stands still but for ``advance_clock``. Other processes may open it too."""
 
-    features = frozenset({"many_handles", "frozen_clock", "attach"})
+    features = frozenset({"many_handles", "frozen_clock", "wall_clock", "attach"})
     capabilities: Capabilities = FilesBackend.capabilities
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="durable-files-"))
         self._now_us = _START_US
+        self._passed_us = 0
         self._handles: list[FilesBackend] = []
 
     @property
@@ -32,7 +33,9 @@ class Harness:
         return AttachedHarness(location)
 
     async def open(self) -> Backend:
-        return await self._opened(FilesBackend(Path(self.location), clock_us=lambda: self._now_us), create=True)
+        return await self._opened(
+            FilesBackend(Path(self.location), clock_us=lambda: self._now_us, monotonic_us=lambda: self._passed_us), create=True
+        )
 
     async def kill(self, handle: Backend) -> None:
         """A closed handle gives no lease back, and each call had ended: nothing else is left by a process that dies between two calls."""
@@ -43,6 +46,10 @@ class Harness:
         shutil.rmtree(self._folder)
 
     def advance_clock(self, us: int) -> None:
+        self._now_us += us
+        self._passed_us += us
+
+    def jump_clock(self, us: int) -> None:
         self._now_us += us
 
     async def _opened(self, handle: FilesBackend, *, create: bool) -> Backend:

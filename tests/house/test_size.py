@@ -44,7 +44,7 @@ def test_code_lines_are_counted_as_described() -> None:
 # Ratchets: raised only for what users can do more or rely on, never for how it is done. Room was made for what keeps an honest program from
 # wrong results (primitives that are the same on every Python, arguments held against the history, deliveries of a task that are counted,
 # payloads that arrive as they were sent, control messages that need no code, anyio in an orchestrator).
-CORE_LINES_MAX = 5_050
+CORE_LINES_MAX = 5_100
 RUNTIME_LINES_MAX = 3_100
 
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from durable_core import InstanceStatus, OrchestrationContext, orchestrator
+from durable_core import DurableEngine, InstanceStatus, OrchestrationContext, orchestrator
 from durable_core.events import TimerCreated, TimerFired
+from durable_core.testing.memory import MemoryBackend
 from tests.runtime.support import PATIENCE, SECOND, engine_with, until_status
 
 
@@ -98,3 +99,29 @@ def test_a_timer_may_be_due_in_any_future(url, run):
             return await handle.result(PATIENCE)
 
     assert run(main) == "0 have fired"
+
+
+@pytest.mark.parametrize("jumps_s", [(365 * 86_400, 0), (-3_600,)], ids=["a year ahead and back", "an hour back"])
+def test_timers_go_on_when_the_clock_is_set(run, jumps_s):
+    engine = DurableEngine()
+    set_by_s = 0
+
+    @engine.orchestrator
+    async def waits(ctx: OrchestrationContext, seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "fired"
+
+    async def main() -> str:
+        nonlocal set_by_s
+        backend = MemoryBackend(
+            clock_us=lambda: time.time_ns() // 1_000 + set_by_s * 1_000_000, monotonic_us=lambda: time.monotonic_ns() // 1_000
+        )
+        async with engine.open(backend=backend):
+            for jump_s in jumps_s:
+                set_by_s = jump_s
+                handle = await engine.client.schedule_new_orchestration(waits, 0.0)
+                await handle.result()
+            handle = await engine.client.schedule_new_orchestration(waits, 0.2)
+            return await handle.result(timedelta(seconds=20))
+
+    assert run(main) == "fired"

@@ -43,6 +43,7 @@ _KNOWN = frozenset(
         "patience_s",
         "api_version",
         "clock_us",
+        "monotonic_us",
     }
 )
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
@@ -57,7 +58,8 @@ class AzureOptions:
     an idle handle waits at most between two looks for what others did. ``commit_every_s``: how long a
     handle waits at least between two appends (0: as fast as the service takes them, the dearest). ``idle_ttl_s``: for how long a worker that has nothing in its hands is
     registered at once (``quiet.py``; 0: never for longer than it asks). ``patience_s``: how long a call is tried again before it is
-    ``StoreUnavailableError``. ``clock_us``: instead of the service's clock, for tests.
+    ``StoreUnavailableError``. ``clock_us``: instead of the service's clock, and
+    ``monotonic_us``: the time that has passed by it, for tests.
     """
 
     where: str
@@ -73,6 +75,7 @@ class AzureOptions:
     patience_s: float = 15.0
     api_version: str = _API_VERSION
     clock_us: Callable[[], int] | None = None
+    monotonic_us: Callable[[], int] | None = None
 
 
 def parse_url(url: str, options: Mapping[str, object]) -> AzureOptions:
@@ -107,10 +110,10 @@ def _split(scheme: str, example: str, url: str, options: Mapping[str, object]) -
         raise StoreUrlError(f"{scheme}{location} is not the URL of a store: write {example}")
     # A "+" in a key or signature is one, and not a space.
     pairs: dict[str, object] = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
-    given = {("clock_us in a URL" if name == "clock_us" else name): value for name, value in pairs.items()} | dict(options)
+    given = {(f"{name} in a URL" if name in ("clock_us", "monotonic_us") else name): value for name, value in pairs.items()} | dict(options)
     unknown = sorted(given.keys() - _KNOWN)
     if unknown:
-        known = ", ".join(sorted(_KNOWN - {"clock_us"}))
+        known = ", ".join(sorted(_KNOWN - {"clock_us", "monotonic_us"}))
         raise StoreUrlError(f"unknown option {', '.join(unknown)} of {scheme}{location}; known are {known} (write a SAS token's & as %26)")
     return location, given
 
@@ -129,6 +132,7 @@ def _options(where: str, endpoint: str, container: str, given: dict[str, object]
         patience_s=_number(given.get("patience_s", 15.0), "patience_s", 0, 3600),
         api_version=str(given.get("api_version", _API_VERSION)),
         clock_us=cast("Callable[[], int] | None", given.get("clock_us")),
+        monotonic_us=cast("Callable[[], int] | None", given.get("monotonic_us")),
         **credentials,
     )
 

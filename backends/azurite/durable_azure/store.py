@@ -34,6 +34,7 @@ from durable_azure.snapshots import begin_anew, encode_snapshot, restore
 from durable_azure.wakeups import Wakeups
 from durable_core.backend import Capabilities
 from durable_core.errors import DurableError, StoreError, StoreUnavailableError
+from durable_core.hub import HubClock
 from durable_core.hub.effects import Effect
 
 __all__ = ["Store", "open_store"]
@@ -92,6 +93,7 @@ class Store:
     _wins: int = 0
     """Appends since somebody else's."""
     _quiet: QuietBeats = field(init=False)
+    _hub_clock: HubClock = field(factory=HubClock)
 
     def __attrs_post_init__(self) -> None:
         self._quiet = QuietBeats(round(self.blobs.options.idle_ttl_s * 1e6))
@@ -181,7 +183,7 @@ class Store:
             if self._has_company and time.monotonic() > self._looked_s + _STALE_S:
                 await self._catch_up()  # or the first append would be in vain: dearer, and later
         while True:
-            round = Round(self.replica, self._quiet, max(self._clock(), self.replica.state.now_us))
+            round = Round(self.replica, self._quiet, self._clock())
             round.decide(requests)
             started_s = time.monotonic()
             try:
@@ -249,8 +251,15 @@ class Store:
         self.wakeups.tell(ended=True)
 
     def _clock(self) -> int:
-        given = self.blobs.options.clock_us
-        return given() if given is not None else self.blobs.clock()
+        options = self.blobs.options
+        wall_us = options.clock_us() if options.clock_us is not None else self.blobs.clock()
+        passing = time.monotonic_ns() // 1_000 if options.clock_us is None else 0
+        monotonic_us = options.monotonic_us() if options.monotonic_us is not None else passing
+        now_us = self._hub_clock.now_us(wall_us, monotonic_us, self.replica.state.now_us)
+        if self._hub_clock.news is not None:
+            _logger.warning("%s: %s", options.where, self._hub_clock.news)
+            self._hub_clock.news = None
+        return now_us
 
     # ── a new beginning ──────────────────────────────────────────────────────────────────────────────────────
 

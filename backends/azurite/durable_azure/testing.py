@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 from uuid import uuid4
 
 from durable_azure.azurite import VERSION, shared_azurite
@@ -25,10 +26,10 @@ class _Handles:
 
     version = f"Azurite {VERSION}"
 
-    def __init__(self, url: str, endpoint: str, clock_us: Callable[[], int] | None) -> None:
+    def __init__(self, url: str, endpoint: str, **clocks: Callable[[], int]) -> None:
         self.url = url
         self.endpoint = endpoint
-        self._clock_us = clock_us
+        self._clocks: dict[str, Any] = dict(clocks)
         self._rule: Callable[[Request], Fate] | None = None
         self._handles: dict[AzureBackend, Proxy] = {}
         self._proxies: list[Proxy] = []
@@ -50,7 +51,7 @@ class _Handles:
         self._proxies.append(proxy)
         await proxy.start()
         proxy.rule = self._rule or proxy.rule
-        handle = open_emulator(self.url, endpoint=proxy.endpoint, clock_us=self._clock_us)
+        handle = open_emulator(self.url, endpoint=proxy.endpoint, **self._clocks)
         await handle.open()
         self._handles[handle] = proxy
         return handle
@@ -76,14 +77,16 @@ class AzuriteHarness(_Handles):
     The URL's query holds options of the store, such as ``?roll_bytes=20000``.
     """
 
-    features = frozenset({"many_handles", "frozen_clock", "attach", "corrupt", "cut_connection"})
+    features = frozenset({"many_handles", "frozen_clock", "wall_clock", "attach", "corrupt", "cut_connection"})
 
     def __init__(self, url: str = "azurite:///:temp:") -> None:
         location, question, query = url.partition("?")
         if location != "azurite:///:temp:":
             raise StoreUrlError(f"the tests make and remove a container of their own: use azurite:///:temp:, not {url!r}")
         self._now_us = _START_US
-        super().__init__(f"azurite://test-{uuid4().hex}{question}{query}", shared_azurite().endpoint, lambda: self._now_us)
+        self._passed_us = 0
+        clocks: Any = {"clock_us": lambda: self._now_us, "monotonic_us": lambda: self._passed_us}
+        super().__init__(f"azurite://test-{uuid4().hex}{question}{query}", shared_azurite().endpoint, **clocks)
 
     async def destroy(self) -> None:
         await super().destroy()
@@ -93,6 +96,10 @@ class AzuriteHarness(_Handles):
             await blobs.close()
 
     def advance_clock(self, us: int) -> None:
+        self._now_us += us
+        self._passed_us += us
+
+    def jump_clock(self, us: int) -> None:
         self._now_us += us
 
     async def corrupt(self) -> None:
@@ -123,7 +130,7 @@ class AttachedHarness(_Handles):
 
     def __init__(self, location: str) -> None:
         url, _, endpoint = location.rpartition("endpoint=")
-        super().__init__(url.rstrip("?&"), endpoint, None)
+        super().__init__(url.rstrip("?&"), endpoint)
 
     def advance_clock(self, us: int) -> None:
         raise NotImplementedError("it is the service's clock")

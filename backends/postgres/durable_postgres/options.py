@@ -33,7 +33,7 @@ class PostgresOptions:
 
     ``hub``: the PostgreSQL schema. ``synchronous_commit``: as the server's setting. ``readers``: connections for reads.
     ``death_grace_s``: how long an incarnation's lock must have been free before it counts as dead: time to reconnect.
-    ``clock_us``: a clock instead of the server's, for tests.
+    ``clock_us``: a clock instead of the server's, and ``monotonic_us`` the time that has passed by it, for tests.
     """
 
     dsn: str = field(repr=False)
@@ -45,6 +45,7 @@ class PostgresOptions:
     command_timeout_s: float = 60.0
     death_grace_s: float = 0.15
     clock_us: Callable[[], int] | None = None
+    monotonic_us: Callable[[], int] | None = None
 
 
 def parse_url(url: str, options: Mapping[str, object]) -> PostgresOptions:
@@ -59,7 +60,7 @@ def parse_url(url: str, options: Mapping[str, object]) -> PostgresOptions:
         raise StoreUrlError(f"not a PostgreSQL store URL: it starts with {parts.scheme!r}; {_EXAMPLE}")
     pairs = dict(parse_qsl(parts.query, keep_blank_values=True))
     given: dict[str, object] = {name: pairs.pop(name) for name in _OURS if name in pairs}
-    unknown = sorted(options.keys() - {*_OURS, "clock_us"})
+    unknown = sorted(options.keys() - {*_OURS, "clock_us", "monotonic_us"})
     if unknown:
         raise StoreUrlError(f"unknown option {', '.join(unknown)}; known are {', '.join(_OURS)}")
     given |= options
@@ -77,6 +78,7 @@ def parse_url(url: str, options: Mapping[str, object]) -> PostgresOptions:
         command_timeout_s=_number(given, "command_timeout_s", 60.0, 1, 3600),
         death_grace_s=_number(given, "death_grace_s", 0.15, 0, 60),
         clock_us=cast("Callable[[], int] | None", given.get("clock_us")),
+        monotonic_us=cast("Callable[[], int] | None", given.get("monotonic_us")),
     )
 
 

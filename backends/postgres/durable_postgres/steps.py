@@ -12,6 +12,7 @@ error is about one of the commands: the batch is halved until it is alone, and t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 
 from durable_core.backend import AbandonWorker, Capabilities, Claim, Command, Heartbeat, Outcome, OutcomeStatus
 from durable_core.errors import DurableError, StoreError, StoreUnavailableError
-from durable_core.hub import Beat, Needs, decide, needs, needs_of_obituaries
+from durable_core.hub import Beat, HubClock, Needs, decide, needs, needs_of_obituaries
 from durable_postgres.claims import ClaimRequest, choose
 from durable_postgres.errors import is_transient_conflict, translate
 from durable_postgres.lanes import Connection, Lane
@@ -37,6 +38,8 @@ from durable_postgres.wakeups import Wakeups
 __all__ = ["Steps"]
 
 T = TypeVar("T")
+
+_logger = logging.getLogger("durable_core.postgres")
 
 _TRIES = 10
 _COMMANDS_PER_BATCH = 1_000
@@ -58,7 +61,7 @@ class Steps:
         self._capabilities = capabilities
         self._lives = lives
         self._wakeups = wakeups
-        self._floor_us = 0
+        self._clock = HubClock()
         self.batches, self.claims = Lane(options), Lane(options)
 
     async def close(self) -> None:
@@ -180,12 +183,12 @@ class Steps:
         queues, activities, turns, tasks = request.candidates()
         chosen: Any = (None, None)
         if locked:
-            clock = self._clock_us(), self._floor_us
+            clock = self._clock_us(), self._floor_us()
             chosen = await connection.fetchrow(query("lock_candidates"), *clock, me[0], queues, activities, turns, tasks)
         page = self._capabilities.messages_per_claim + 1
         asked_s = time.monotonic()
         rows = await connection.fetch(
-            query("find"), self._clock_us(), self._floor_us, *me, queues, activities, turns, tasks, page, request.turns, *chosen
+            query("find"), self._clock_us(), self._floor_us(), *me, queues, activities, turns, tasks, page, request.turns, *chosen
         )
         self._lives.answered_after(time.monotonic() - asked_s)
         found = self._learn(rows)
@@ -218,7 +221,7 @@ class Steps:
         return part, found
 
     async def _fetch(self, connection: Connection, wanted: Needs) -> Found:
-        return self._learn(await connection.fetch(query("load"), *load_arguments(wanted, self._clock_us(), self._floor_us)))
+        return self._learn(await connection.fetch(query("load"), *load_arguments(wanted, self._clock_us(), self._floor_us())))
 
     async def _write(self, connection: Connection, changes: Changes) -> None:
         if not changes.anything:
@@ -244,8 +247,20 @@ class Steps:
     def _learn(self, rows: list[Any]) -> Found:
         found = Found(rows)
         check_version(found.version, self._options.where)
-        self._floor_us = max(self._floor_us, found.now_us)
+        self._clock.now_us(found.now_us, self._monotonic_us())
+        if self._clock.news is not None:
+            _logger.warning("%s: %s", self._options.where, self._clock.news)
+            self._clock.news = None
         return found
+
+    def _floor_us(self) -> int:
+        """Under the server's clock, which may be set back."""
+        return self._clock.floor_us(self._monotonic_us())
+
+    def _monotonic_us(self) -> int:
+        if self._options.monotonic_us is not None:
+            return self._options.monotonic_us()
+        return 0 if self._options.clock_us is not None else time.monotonic_ns() // 1_000
 
     def _clock_us(self) -> int | None:
         return None if self._options.clock_us is None else self._options.clock_us()

@@ -55,7 +55,7 @@ class PostgresHarness:
     """A hub of its own whose clock stands still but for ``advance_clock``, and where a closed handle is dead at once. Commits do not wait for
     the disk: no test of the kit ends the server."""
 
-    features = frozenset({"many_handles", "attach", "cut_connection", "corrupt", "frozen_clock"})
+    features = frozenset({"many_handles", "attach", "cut_connection", "corrupt", "frozen_clock", "wall_clock"})
 
     def __init__(self, url: str = "postgresql:///:temp:") -> None:
         location, _, options = url.partition("?")
@@ -63,6 +63,7 @@ class PostgresHarness:
             raise StoreUrlError("the tests make hubs of their own: use postgresql:///:temp:, and name a server by DURABLE_TEST_POSTGRES")
         self.location = fresh_hub(f"&death_grace_s=0&synchronous_commit=off{options and '&' + options}")
         self._now_us = _START_US
+        self._passed_us = 0
         self._handles: list[PostgresBackend] = []
 
     @property
@@ -100,6 +101,10 @@ class PostgresHarness:
 
     def advance_clock(self, us: int) -> None:
         self._now_us += us
+        self._passed_us += us
+
+    def jump_clock(self, us: int) -> None:
+        self._now_us += us
 
     async def _open(self, *, create: bool) -> Backend:
         self._handles.append(handle := self._new())
@@ -107,13 +112,13 @@ class PostgresHarness:
         return handle
 
     def _new(self) -> PostgresBackend:
-        return open_backend(self.location, clock_us=lambda: self._now_us)
+        return open_backend(self.location, clock_us=lambda: self._now_us, monotonic_us=lambda: self._passed_us)
 
 
 class ServerClockHarness(PostgresHarness):
     """The same with the server's clock."""
 
-    features = PostgresHarness.features - {"frozen_clock"} | {"server_clock"}
+    features = PostgresHarness.features - {"frozen_clock", "wall_clock"} | {"server_clock"}
 
     def _new(self) -> PostgresBackend:
         return open_backend(self.location)

@@ -35,7 +35,8 @@ class SqliteOptions:
 
     ``synchronous``: "full" syncs every commit to the disk; "normal" syncs at checkpoints only: what was committed survives a
     killed process, but not a power failure. ``readers``: connections (and threads) for reads. ``lock_wait_s``: how long a write
-    waits for the writers of other processes before it is ``StoreUnavailableError``. ``clock_us``: the wall clock, for tests.
+    waits for the writers of other processes before it is ``StoreUnavailableError``. ``clock_us``: the wall clock, and
+    ``monotonic_us``: the time that has passed, for tests (beside another wall clock the system's does not count).
     """
 
     path: Path | None
@@ -43,6 +44,7 @@ class SqliteOptions:
     readers: int = 2
     lock_wait_s: float = 30.0
     clock_us: Callable[[], int] | None = None
+    monotonic_us: Callable[[], int] | None = None
 
 
 def parse_url(url: str, options: Mapping[str, object]) -> SqliteOptions:
@@ -56,7 +58,7 @@ def parse_url(url: str, options: Mapping[str, object]) -> SqliteOptions:
     if "\0" in location:
         raise StoreUrlError(f"a file name cannot contain a NUL character: {url!r}")
     given: dict[str, object] = {**_query_options(url, query), **options}
-    unknown = sorted(given.keys() - {"synchronous", "readers", "lock_wait_s", "clock_us"})
+    unknown = sorted(given.keys() - {"synchronous", "readers", "lock_wait_s", "clock_us", "monotonic_us"})
     if unknown:
         raise StoreUrlError(
             f"unknown option {', '.join(unknown)} in {url!r}; known are synchronous=full|normal, readers=N and lock_wait_s=SECONDS"
@@ -68,6 +70,7 @@ def parse_url(url: str, options: Mapping[str, object]) -> SqliteOptions:
         readers=int(_number(given.get("readers", 2), "readers", 1, 64)),
         lock_wait_s=_number(given.get("lock_wait_s", 30.0), "lock_wait_s", 0, 3600),
         clock_us=cast("Callable[[], int] | None", given.get("clock_us")),
+        monotonic_us=cast("Callable[[], int] | None", given.get("monotonic_us")),
     )
 
 
@@ -77,7 +80,7 @@ def _query_options(url: str, query: str) -> dict[str, object]:
     except ValueError as error:
         raise StoreUrlError(f"cannot read the options of {url!r}: write ?name=value&name=value") from error
     # A clock is a Python function: it cannot come out of a URL.
-    return {name if name != "clock_us" else "clock_us in a URL": value for name, value in pairs}
+    return {f"{name} in a URL" if name in ("clock_us", "monotonic_us") else name: value for name, value in pairs}
 
 
 def _synchronous(value: object) -> Synchronous:

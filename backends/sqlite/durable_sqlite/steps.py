@@ -49,7 +49,7 @@ class Steps:
 
     connection: sqlite3.Connection
     capabilities: Capabilities
-    clock_us: Callable[[], int]
+    now_us: Callable[[int], int]
     deaths: Deaths | None
     work: bool = False
     ended: bool = False
@@ -59,7 +59,7 @@ class Steps:
     def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         wanted = needs(commands, self.capabilities.messages_per_claim)
         part = Partial.begin_with(self.connection, self.capabilities, wanted)
-        now_us = max(self.clock_us(), part.state.now_us)
+        now_us = self.now_us(part.state.now_us)
         part.load(wanted, now_us)
         part.load(needs_of_obituaries(part.state), now_us)
         changes = Changes(part)
@@ -118,7 +118,7 @@ class Steps:
 
     def _begin(self) -> tuple[Partial, int]:
         part = Partial.begin(self.connection, self.capabilities)
-        return part, max(self.clock_us(), part.state.now_us)
+        return part, self.now_us(part.state.now_us)
 
     def _reap(self, part: Partial, except_for: str) -> bool:
         """Give up incarnations that are provably dead (who asks is alive)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Protocol, TypeVar
 from attrs import define
 
 from durable_core.backend import Capabilities
+from durable_sqlite.clocks import Clocks
 from durable_sqlite.commit import Committer
 from durable_sqlite.connection import check_library, check_place, connect
 from durable_sqlite.errors import translate_os
@@ -121,9 +121,5 @@ def _prepared(options: SqliteOptions, path: Path, queue: WriterQueue, *, create:
 
 def _steps(options: SqliteOptions, lives: Lives | None) -> Callable[[sqlite3.Connection], Steps]:
     capabilities = capabilities_of(options)
-    clock_us = options.clock_us or _system_clock_us
-    return lambda connection: Steps(connection, capabilities, clock_us, lives)
-
-
-def _system_clock_us() -> int:
-    return time.time_ns() // 1_000
+    clock = Clocks(options)
+    return lambda connection: Steps(connection, capabilities, clock.now_us, lives)

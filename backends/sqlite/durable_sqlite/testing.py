@@ -34,8 +34,11 @@ class SqliteHarness:
             self._folder = Path(tempfile.mkdtemp(prefix="durable-sqlite-"))
             location = f"sqlite:///{self._folder / 'hub.db'}"
         self.url = location + question + query
-        self.features = frozenset({"many_handles", "frozen_clock", "attach", "corrupt"} if self._folder else {"frozen_clock"})
+        self.features = frozenset(
+            {"many_handles", "frozen_clock", "wall_clock", "attach", "corrupt"} if self._folder else {"frozen_clock", "wall_clock"}
+        )
         self._now_us = _START_US
+        self._passed_us = 0
         self._handles: list[SqliteBackend] = []
 
     @property
@@ -68,6 +71,10 @@ class SqliteHarness:
 
     def advance_clock(self, us: int) -> None:
         self._now_us += us
+        self._passed_us += us
+
+    def jump_clock(self, us: int) -> None:
+        self._now_us += us
 
     async def corrupt(self) -> None:
         """The header of a page is overwritten; what the log still holds is gone."""
@@ -79,7 +86,7 @@ class SqliteHarness:
             database.write(b"no database" * 10)
 
     def _new(self) -> SqliteBackend:
-        return open_backend(self.url, clock_us=lambda: self._now_us)
+        return open_backend(self.url, clock_us=lambda: self._now_us, monotonic_us=lambda: self._passed_us)
 
 
 class AttachedHarness:

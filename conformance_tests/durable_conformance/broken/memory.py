@@ -855,6 +855,19 @@ class OutagesCount(MemoryHarness):
     kind = _Harsh
 
 
+class _Standing(_Layer):
+    def _now_us(self, store: Any) -> int:
+        store.now_us = max(store.now_us, self._clock_us())
+        return int(store.now_us)
+
+
+@breaks(Property.TIMERS, "clock_is_set")
+class TimeStandsStill(MemoryHarness):
+    """Waits for the wall clock where that was ahead for a moment."""
+
+    kind = _Standing
+
+
 # ── what is not declared ─────────────────────────────────────────────────────────────────────────────────────────
 
 

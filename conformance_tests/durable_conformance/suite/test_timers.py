@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
-from durable_conformance.driver import SECOND_US, Driver, after
+from durable_conformance.driver import HOUR_US, SECOND_US, Driver, after
+from durable_conformance.harness import Settable
 from durable_conformance.properties import Property, proves, proving, requires
 from durable_core.backend import NextExecution
 
@@ -86,6 +89,27 @@ async def test_a_timer_that_is_already_due_comes_with_the_commit(hub: Driver) ->
     turn = await hub.started()
     timer = hub.message("i", due_us=1)
     assert (await hub.commit(turn, timers=(timer,))).messages == (timer,)
+
+
+@requires("wall_clock")
+@proves(Property.TIMERS)
+@pytest.mark.parametrize(
+    "jumps_us", [(HOUR_US * 24 * 365, -HOUR_US * 24 * 365), (-HOUR_US,)], ids=["a year ahead and back", "an hour back"]
+)
+async def test_time_goes_on_when_the_clock_is_set(hub: Driver, jumps_us: tuple[int, ...]) -> None:
+    """A day's timer fires within a day and two minutes of the time that passes, and not before a day."""
+    turn = await hub.started()
+    for number, jump_us in enumerate(jumps_us):
+        cast(Settable, hub.harness).jump_clock(jump_us)
+        await hub.create(f"at {number}")  # something is written at that time
+    day_us = 24 * HOUR_US
+    due_us = await _now_us(hub) + day_us
+    await hub.commit(turn, timers=(hub.message("i", due_us=due_us),))
+    for _ in range(23):
+        hub.harness.advance_clock(HOUR_US)
+        assert "i" not in {each.instance for each in (await hub.claim()).turns}, "a timer fires early"
+    hub.harness.advance_clock(HOUR_US + 120 * SECOND_US)
+    assert "i" in {each.instance for each in (await hub.claim()).turns}, "the time stands still"
 
 
 @proves(Property.TIMERS)

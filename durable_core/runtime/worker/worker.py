@@ -132,7 +132,7 @@ class Worker:
         while True:
             self._wake.clear()
             self._backlog = False
-            again, next_due_us = False, None
+            again, due_in_us = False, None
             limited = self._room == 0 or self.turns.activities.full
             # One claim a kind of activity, since each kind has a bound of its own; the last one asks for turns too, unless one of them
             # brought a suspect, which is to be without company.
@@ -145,10 +145,12 @@ class Worker:
                     self._take(claim)
                     limited = limited or len(claim.turns) == turns > 0 or len(claim.tasks) == tasks > 0
                     again = again or bool(claim.turns) or len(claim.tasks) == tasks > 0
-                    next_due_us = min(filter(None, (next_due_us, claim.next_due_us)), default=None)
+                    if claim.next_due_us is not None:
+                        in_us = max(1, claim.next_due_us - claim.now_us)
+                        due_in_us = in_us if due_in_us is None else min(due_in_us, in_us)
             self._backlog = self._backlog or limited
             if not again:
-                await self._sleep(next_due_us)
+                await self._sleep(due_in_us)
 
     async def _claim(self, turns: int, tasks: int, selectors: Selectors) -> Claim:
         claim_id, pause_s = fresh_id(), 0.05
@@ -173,10 +175,11 @@ class Worker:
             except StoreError as error:
                 self.turns.refuse_task(task, error)
 
-    async def _sleep(self, next_due_us: int | None) -> None:
+    async def _sleep(self, due_in_us: int | None) -> None:
+        """By the store's word alone: its time may go slower than this process believes."""
         seconds = self._session.options.poll_s
-        if next_due_us is not None:
-            seconds = min(seconds, max(0.0, (next_due_us - self._session.clock.now_us()) / 1e6))
+        if due_in_us is not None:
+            seconds = min(seconds, due_in_us / 1e6)
         timer = self._session.clock.call_later(seconds, self._wake.set)
         await self._wake.wait()
         timer.cancel()
