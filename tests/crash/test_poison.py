@@ -165,5 +165,5 @@ def test_an_operation_that_ends_its_host_each_time_is_parked(place: Place, how: 
     assert deaths >= 1
     [(id, problem)] = parked(place).items()
     assert id == "@misfit@leaver"
-    assert "purge it" in str(problem)
+    assert "purge_entity" in str(problem)
     assert place.store.rows("SELECT status FROM instances WHERE id = 'innocent7'") == [("COMPLETED",)]
