@@ -104,7 +104,8 @@ def test_an_activity_that_kills_its_process_fails_and_its_company_does_not(place
         worker = place.start_worker(max_deliveries=DELIVERIES)
     place.stop()
     worker.finish()
-    outputs = dict(place.store.rows("SELECT id, output FROM instances WHERE status = 'COMPLETED'"))
+    rows = place.store.rows("SELECT id, output FROM instances WHERE status = 'COMPLETED'")
+    outputs = {str(id): output for id, output in rows}
     assert re.search(rf"given to a worker {DELIVERIES} times", str(outputs.pop("killer"))), place.errors()
     expected = {f"innocent{number}": str(number) for number in range(COMPANY)}
     assert outputs == expected | {f"errand{number}": str(2 * number) for number in range(COMPANY)}

@@ -452,7 +452,7 @@ def test_keywords_of_a_signal_by_name_are_not_dropped(run):
 def test_what_is_of_another_kind_is_told_how_it_is_called(run):
     @orchestrator
     async def root(ctx: OrchestrationContext) -> None:
-        await ctx.call_activity(quick)
+        await ctx.call_activity(quick)  # type: ignore[call-arg]
 
     async def main():
         async with engine_with(echo, quick, root).open("memory://") as engine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -441,8 +442,9 @@ def test_what_a_parked_entity_cannot_understand_does_not_run_it(tmp_path, run, w
 
 async def call_others(engine: DurableEngine) -> None:
     for n in range(3):
-        await engine.client.signal_entity(EntityId("counter", f"other {n}"), Counter.add)
-        await until(lambda n=n: engine.client.get_entity(Counter, f"other {n}"))
+        key = f"other {n}"
+        await engine.client.signal_entity(EntityId("counter", key), Counter.add)
+        await until(partial(engine.client.get_entity, Counter, key))
 
 
 @pytest.mark.parametrize("keep_state", [False, True])

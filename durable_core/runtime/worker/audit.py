@@ -84,7 +84,9 @@ def _interrupts(frame: FrameType) -> bool:
 def _reads_installation(event: str, args: tuple[Any, ...]) -> bool:
     if not (_READING.match(event) and args and isinstance(args[0], str | bytes)):
         return False
-    flags = args[2] if len(args) > 2 and isinstance(args[2], int) else os.O_RDONLY
+    flags: Any = next(iter(args[2:]), os.O_RDONLY)
+    if not isinstance(flags, int):
+        flags = os.O_RDONLY
     if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         return False
     path = Path(os.path.normpath(Path(os.fsdecode(args[0])).absolute()))

@@ -51,15 +51,17 @@ class FailureReports:
 def report_end(live: LiveInstance, commit: CommitTurn, *, is_child: bool) -> None:
     """A child's failure is its parent's to handle."""
     record = commit.record
-    if record is None or record.status not in ENDED:
+    status = record.status if record is not None else None
+    if record is None or status is None or status not in ENDED:
         return
-    failed = record.status is InstanceStatus.FAILED
+    failed = status is InstanceStatus.FAILED
     level = (logging.WARNING if is_child else logging.ERROR) if failed else logging.DEBUG
     logger = _orchestrator.getChild(live.name)
     if logger.isEnabledFor(level):
-        why = f": {decode_event(record.failure, 0).failure}" if failed and record.failure is not None else ""
+        failure = record.failure if failed else None
+        why = f": {decode_event(failure, 0).failure}" if failure is not None else ""
         extra = {"instance_id": live.instance, "orchestrator": live.name}
-        logger.log(level, "orchestration %r (%s) is %s%s", live.instance, live.name, record.status.value, why, extra=extra)
+        logger.log(level, "orchestration %r (%s) is %s%s", live.instance, live.name, status.value, why, extra=extra)
 
 
 def report_takeover(claimed: ClaimedTurn) -> None:
