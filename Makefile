@@ -25,8 +25,15 @@ help:
 venv:
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev $(if $(POSTGRES),'$(POSTGRES)')
 
+# Most tests wait for processes and timers, so two runs share the two cores. The matrix has run tests/core and tests/golden; a soak runs them again.
+ENGINE_TESTS := tests/runtime tests/testing
+OTHER_TESTS := tests backends conformance_tests/tests $(ENGINE_TESTS:%=--ignore=%) $(if $(HYPOTHESIS),,--ignore=tests/core --ignore=tests/golden)
+
 test: lint types contracts matrix ## everything that CI runs
-	$(PYTEST)
+	@log=$$(mktemp); $(PYTEST) $(ENGINE_TESTS) > "$$log" 2>&1 & engine=$$!; \
+	$(PYTEST) $(OTHER_TESTS); others=$$?; \
+	wait $$engine; engine=$$?; cat "$$log"; rm -f "$$log"; \
+	test $$others -eq 0 && test $$engine -eq 0
 
 lint: venv ## ruff: rules and format
 	$(PY) -m ruff check

@@ -110,7 +110,7 @@ def test_a_parked_instance_is_warned_of_once_and_named_by_the_timeout(url, run, 
                 await handle.result(1.5 * SECOND)
             warnings = [record.getMessage() for record in caplog.records if "is waited for" in record.getMessage()]
             assert len(warnings) == 1
-            assert "parked: terminate or purge it" in warnings[0]
+            assert "It is parked: resume it" in warnings[0]
             ended = asyncio.create_task(engine.client.wait_for_completion("p"))
             await engine.client.terminate("p")
             assert (await asyncio.wait_for(ended, 20)).runtime_status is InstanceStatus.TERMINATED
