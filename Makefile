@@ -26,7 +26,7 @@ venv:
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/venv.py .venv dev $(if $(POSTGRES),'$(POSTGRES)')
 
 # Most tests wait for processes and timers, so two runs share the two cores. The matrix has run tests/core and tests/golden; a soak runs them again.
-ENGINE_TESTS := tests/runtime tests/testing
+ENGINE_TESTS := tests/runtime tests/testing tests/crash
 OTHER_TESTS := tests backends conformance_tests/tests $(ENGINE_TESTS:%=--ignore=%) $(if $(HYPOTHESIS),,--ignore=tests/core --ignore=tests/golden)
 
 test: lint types contracts matrix ## everything that CI runs
