@@ -35,8 +35,9 @@ def close_loop(loop: DeterministicLoop, what: str) -> None:
     """``what`` names the execution in the log. Idempotent."""
     if loop.is_closed():
         return
-    with loop:
-        _close_all(loop, what)
+    if loop.tasks or loop.generators:
+        with loop:
+            _close_all(loop, what)
     loop.ready.clear()
     loop.close()
 

@@ -24,6 +24,10 @@ class Generators:
         self._in_use: dict[weakref.ref[Generator], None] = {}
         self._dropped: dict[Generator, None] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there may be one to close."""
+        return bool(self._in_use or self._dropped)
+
     def begun(self, generator: Generator) -> None:
         self._in_use[weakref.ref(generator, self._forget)] = None
 

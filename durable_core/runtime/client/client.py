@@ -108,11 +108,13 @@ class DurableClient(LifecycleClient, EntityClient):
         """
         if reuse_policy not in _REUSE_POLICIES:
             raise ValueError(f"reuse_policy must be one of {', '.join(map(repr, _REUSE_POLICIES))}, got {reuse_policy!r}")
-        worker, callee = self._opened().worker, self._registry.orchestrator(fn)
+        session = self._opened()
+        worker, registry = session.worker, session.registry
+        callee = registry.orchestrator(fn)
         holder = worker.id if worker is not None and start_at is None and worker.can_take(callee.name) else None
         more = {"reuse": reuse_policy, "delay_us": self._delay_us(start_at), "worker": holder}
-        create = start_request(self._registry, callee, fn, args, kw, instance_id, tags, **more)
-        decode = callee.decode_result if return_type is None else self._registry.decoder(return_type)
+        create = start_request(registry, callee, fn, args, kw, instance_id, tags, **more)
+        decode = callee.decode_result if return_type is None else registry.decoder(return_type)
         outcome = await self._apply(create)
         if outcome.status is OutcomeStatus.EXISTS and reuse_policy != "return_existing":
             text = f"there is already an instance {create.instance!r}; choose another id, leave it out, or pass reuse_policy=..."
@@ -120,8 +122,10 @@ class DurableClient(LifecycleClient, EntityClient):
         return OrchestrationHandle(self, create.instance, decode)
 
     def _delay_us(self, start_at: datetime | Duration | None) -> int:
+        if start_at is None:
+            return 0
         now_us = self._now_us()
-        return max(0, due_time_us(start_at, now_us, "start_at") - now_us) if start_at is not None else 0
+        return max(0, due_time_us(start_at, now_us, "start_at") - now_us)
 
     @overload
     def get_handle(self, fn: Orchestrator[..., O], instance_id: str, /) -> OrchestrationHandle[O]: ...
@@ -193,11 +197,12 @@ class DurableClient(LifecycleClient, EntityClient):
         check_is_orchestration(instance_id, "it does not end; use get_entity, or call it from an orchestration and wait for that")
         check_lookup_id(instance_id)
         limit = duration(timeout, "timeout") if timeout is not None else None
-        waiters, problem = self._opened().waiters, None
+        session, problem = self._opened(), None
+        waiters = session.waiters
         look = not (told and waiters.watched_here(instance_id))
         away: StoreUnavailableError | None = None
         try:
-            async with self._opened().clock.client_waits(limit.total_seconds() if limit is not None else None):
+            async with session.clock.client_waits(limit.total_seconds() if limit is not None else None):
                 while True:
                     with waiters.next_change(instance_id, end_only=wanted is ENDED) as change:
                         if look:

@@ -35,6 +35,11 @@ class TurnTranslator:
         self._next_execution: store.NextExecution | None = None
         self._locking = False
 
+    @property
+    def tasks(self) -> list[store.NewTask]:
+        """Those of the turn, as far as it is translated."""
+        return self._lists["tasks"]
+
     def translate(self, turn: Turn) -> dict[str, Any]:
         """The fields of a ``CommitTurn`` that come from the turn: all but its fence and what it consumes and settles."""
         dropped, rows = _cancelled_at_once(turn.events), list[bytes]()

@@ -142,19 +142,11 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             self.rest(live)
 
     def _translate(self, live: LiveOrchestration, started: ev.ExecutionStarted | None, turn: Turn) -> dict[str, Any]:
-        reserved = list[str]()
-
-        def reserve(name: str) -> bool:
-            if not self.activities.reserve(name):
-                return False
-            reserved.append(name)
-            return True
-
+        translator = TurnTranslator(live, started, self.activities.reserve)
         try:
-            return TurnTranslator(live, started, reserve).translate(turn)
+            return translator.translate(turn)
         except BaseException:
-            for name in reserved:
-                self.activities.give_back(name)
+            self._give_back_places(translator.tasks)
             raise
 
     def _turn_without_code(self, live: LiveOrchestration) -> None:
@@ -180,7 +172,7 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             # Not for long: another worker may know better.
             fields = live.standing.after(messages, now_us, now_us + min(delay_us, round(HELD_BACK_S * 1e6)))
             ids = tuple(message.id for message in messages)
-            commit = self.commit_of(live, consumes=ids, hold_us=_UNTIL_RELEASED_US, **fields)
+            commit = self.commit_of(live, {**fields, "consumes": ids, "hold_us": _UNTIL_RELEASED_US})
             self.session.committer.submit(commit, lambda _outcome: self.session.waiters.changed(live.instance, commit.record))
         return False
 
@@ -288,7 +280,10 @@ class OrchestrationRunner(Runner[LiveOrchestration]):
             self.activities.cancel(id)
 
     def refused(self, commit: CommitTurn) -> None:
-        for task in commit.tasks:
+        self._give_back_places(commit.tasks)
+
+    def _give_back_places(self, tasks: Iterable[store.NewTask]) -> None:
+        for task in tasks:
             if task.claim:
                 self.activities.give_back(task.name)
 

@@ -154,16 +154,13 @@ class Runner(ABC, Generic[L]):
 
     def submit(self, live: L, *, hold: bool = True, **fields: Any) -> None:
         """Queue the commit of a turn, which consumes and settles what is in flight. ``fields`` is what else a ``CommitTurn`` says."""
-        commit = self.commit_of(
-            live,
-            consumes=tuple(arrival.message.id for arrival in live.in_flight if arrival.message is not None),
-            settles=tuple(arrival.lease.task.id for arrival in live.in_flight if arrival.lease is not None),
-            hold_us=round(self.session.options.hold_s * 1e6) if hold else 0,
-            **fields,
-        )
+        fields["consumes"] = tuple(arrival.message.id for arrival in live.in_flight if arrival.message is not None)
+        fields["settles"] = tuple(arrival.lease.task.id for arrival in live.in_flight if arrival.lease is not None)
+        fields["hold_us"] = round(self.session.options.hold_s * 1e6) if hold else 0
+        commit = self.commit_of(live, fields)
         self.session.committer.submit(commit, lambda outcome: self._heard(live, commit, outcome))
 
-    def commit_of(self, live: L, **fields: Any) -> CommitTurn:
+    def commit_of(self, live: L, fields: dict[str, Any]) -> CommitTurn:
         fence = live.instance, live.execution, live.epoch, live.version
         return CommitTurn(*fence, self.worker_id, f"{self.worker_id}/{live.epoch}.{live.version}", **fields)
 
