@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar, overload
 
 from durable_core.errors import OutsideOrchestratorError
-from durable_core.replay.futures import DurableTask
+from durable_core.replay.futures import DurableTask, orchestrators_loop
 from durable_core.replay.loop import DeterministicLoop
 
 T = TypeVar("T")
@@ -16,8 +16,8 @@ T3 = TypeVar("T3")
 
 
 def _futures(tasks: tuple[Any, ...], name: str) -> tuple[DeterministicLoop, list[Any]]:
-    loop: Any = asyncio._get_running_loop()
-    if not isinstance(loop, DeterministicLoop):
+    loop = orchestrators_loop()
+    if loop is None:
         raise OutsideOrchestratorError(f"{name} works inside an orchestrator; elsewhere use asyncio.gather or asyncio.wait")
     if len(tasks) == 1 and not hasattr(tasks[0], "__await__"):
         tasks = tuple(tasks[0])

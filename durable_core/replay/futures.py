@@ -30,6 +30,12 @@ def hash_salt(execution_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(execution_id.encode(), digest_size=8).digest()) >> 4
 
 
+def orchestrators_loop() -> Any:
+    """The running loop, if an orchestrator runs on it; else None."""
+    loop = asyncio._get_running_loop()
+    return loop if hasattr(loop, "is_orchestrator_loop") else None
+
+
 class DeterministicFuture(asyncio.Future[Any]):
     __slots__ = ("_order",)
 

@@ -7,12 +7,13 @@ late that nobody may answer from there.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator, MutableSet
 from functools import cache
 from importlib import import_module
 from typing import Any
+
+from durable_core.replay.futures import orchestrators_loop
 
 
 class _InOrder(MutableSet[Any]):
@@ -55,7 +56,7 @@ def _order_child_scopes(scope: Any) -> None:
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        if _orchestrators_loop() is not None:
+        if orchestrators_loop() is not None:
             self._child_scopes = _InOrder()
 
     scope.__init__ = begin
@@ -65,14 +66,9 @@ def _refuse_threads(backend: Any) -> None:
     original: Callable[..., Any] = backend.run_sync_in_worker_thread.__func__
 
     async def run(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        loop = _orchestrators_loop()
+        loop = orchestrators_loop()
         if loop is not None:
             loop.refuse("anyio.to_thread")
         return await original(cls, *args, **kwargs)
 
     backend.run_sync_in_worker_thread = classmethod(run)
-
-
-def _orchestrators_loop() -> Any:
-    loop = asyncio._get_running_loop()
-    return loop if hasattr(loop, "is_orchestrator_loop") else None

@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any
 
 from durable_core.replay import primitives, synchronisation
+from durable_core.replay.futures import orchestrators_loop
 
 _SUBSTITUTES: dict[type[Any], type[Any]] = {
     asyncio.TaskGroup: synchronisation.TaskGroup,
@@ -40,10 +41,6 @@ def _as_completed(fs: Any, *, timeout: Any = None) -> Any:
     return _durable_core_as_completed(fs, timeout=timeout)
 
 
-def _on_our_loop() -> bool:
-    return hasattr(asyncio._get_running_loop(), "is_orchestrator_loop")
-
-
 @cache
 def substitute() -> None:
     """Once a process, for its whole life."""
@@ -59,7 +56,7 @@ def _substitute_function(function: Any, body: Any, ours: Callable[..., Any]) -> 
     original.__kwdefaults__ = function.__kwdefaults__
 
     def choose(*args: Any, **kwargs: Any) -> Any:
-        return (ours if _on_our_loop() else original)(*args, **kwargs)
+        return (original if orchestrators_loop() is None else ours)(*args, **kwargs)
 
     function.__globals__[f"_durable_core_{function.__name__}"] = choose
     function.__code__ = body.__code__.replace(co_name=function.__name__, co_qualname=function.__qualname__)
@@ -67,7 +64,7 @@ def _substitute_function(function: Any, body: Any, ours: Callable[..., Any]) -> 
 
 def _substitute_class(theirs: Any, ours: Any) -> None:
     def make(cls: Any, *_args: Any, **_kwargs: Any) -> Any:
-        return object.__new__(_both(cls, ours) if _on_our_loop() else cls)
+        return object.__new__(cls if orchestrators_loop() is None else _both(cls, ours))
 
     theirs.__new__ = make
 

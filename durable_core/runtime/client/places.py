@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from durable_core.errors import EngineStateError, ForbiddenInOrchestratorError
-from durable_core.replay.loop import DeterministicLoop
+from durable_core.replay.futures import orchestrators_loop
 from durable_core.replay.source import user_line
 
 _CHILD = "ctx.call_sub_orchestrator(...)"
@@ -42,10 +42,10 @@ def check_place(engines: asyncio.AbstractEventLoop) -> None:
 
 
 def refuse_inside_orchestrator(called: str) -> None:
-    here = asyncio._get_running_loop()
-    if isinstance(here, DeterministicLoop):
+    orchestrators = orchestrators_loop()
+    if orchestrators is not None:
         instead = _INSTEAD.get(called.removesuffix("()"), _ELSE)
-        what = f"{called} was used inside orchestrator {here.host.name!r} ({user_line()}); it would have its effect again on every replay"
+        what = f"{called} was used inside orchestrator {orchestrators.host.name!r} ({user_line()}); it would have its effect again on every replay"
         raise ForbiddenInOrchestratorError(f"{what}. Write instead: {instead}")
 
 
