@@ -42,12 +42,8 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(0 if LONG else 300)]
 @pytest.fixture
 def server() -> Iterator[Server]:
     """Of its own, to be restarted."""
-    server = Server()
-    try:
-        server.start()
+    with Server() as server:
         yield server
-    finally:
-        server.destroy()
 
 
 @pytest.fixture

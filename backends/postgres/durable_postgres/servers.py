@@ -21,7 +21,7 @@ import threading
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 __all__ = ["PACKAGE", "Server", "find_programs", "free_port", "server_url", "unprivileged"]
 
@@ -73,6 +73,25 @@ class Server:
     def restart(self, mode: str = "immediate") -> None:
         self.stop(mode)
         self.start()
+
+    def signal(self, number: int) -> None:
+        """Send it to every process of the server: SIGSTOP, say, and later SIGCONT."""
+        first = int((self.data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in (first, *map(int, children)):
+            os.kill(pid, number)
+
+    def __enter__(self) -> Self:
+        """Started; destroyed at the end."""
+        try:
+            self.start()
+        except BaseException:
+            self.destroy()
+            raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.destroy()
 
     def destroy(self) -> None:
         """May be called again."""

@@ -14,6 +14,7 @@ import pytest
 
 from durable_conformance.driver import Driver, driver_of
 from durable_postgres import PostgresBackend, open_backend
+from durable_postgres.servers import Server
 from durable_postgres.testing import drop_hub, fresh_hub
 
 PATIENCE_S = None if "DURABLE_CROSSINGS" in os.environ else 100.0
@@ -153,6 +154,13 @@ class Proxy:
                     client.write(kind + length + body)
         except (asyncio.IncompleteReadError, ConnectionError):
             client.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """One of the test's own, to be stopped."""
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ rides it out."""
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -54,43 +52,15 @@ CALLS: dict[str, Callable[[DurableClient], Awaitable[Any]]] = {
 }
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.destroy()
-
-
-def processes_of(server: Server) -> list[int]:
-    """The server's own and those that serve its connections."""
-    first = int((server.data / "postmaster.pid").read_text().splitlines()[0])
-    found = [first]
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it has ended meanwhile
-        if parent == first:
-            found.append(int(stat.parent.name))
-    return found
-
-
 class Freezing:
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.frozen: list[int] = []
 
     def begin(self) -> None:
-        self.frozen = processes_of(self.server)
-        for pid in self.frozen:
-            os.kill(pid, signal.SIGSTOP)
+        self.server.signal(signal.SIGSTOP)
 
     def end(self) -> None:
-        for pid in self.frozen:
-            os.kill(pid, signal.SIGCONT)
+        self.server.signal(signal.SIGCONT)
 
 
 class Stopping:

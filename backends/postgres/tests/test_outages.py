@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,23 +84,6 @@ async def until_alive(url: str, workers: int) -> None:
         await connection.close()
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.destroy()
-
-
-def processes(server: Server) -> list[int]:
-    """The server's first process and its children."""
-    first = int((server.data / "postmaster.pid").read_text().split()[0])
-    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-    return [first, *map(int, children)]
-
-
 async def stopped(server: Server) -> None:
     await asyncio.to_thread(server.stop)
     await asyncio.sleep(2 * TTL_S)
@@ -110,14 +91,11 @@ async def stopped(server: Server) -> None:
 
 
 async def frozen(server: Server) -> None:
-    pids = processes(server)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    server.signal(signal.SIGSTOP)
     try:
         await asyncio.sleep(2 * TTL_S)
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        server.signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("away", [stopped, frozen])

@@ -79,10 +79,6 @@ def test_programs_of_the_package_work_wherever_it_lies(monkeypatch: pytest.Monke
     monkeypatch.setattr(servers, "_DEBIAN", tmp_path)
     monkeypatch.setattr(servers, "PACKAGE", "a-package")
     assert find_programs() == package / "pginstall" / "bin"
-    server = Server()
-    try:
-        server.start()
+    with Server() as server:
         server.restart()
-    finally:
-        server.destroy()
     assert not server.folder.exists()

@@ -66,12 +66,8 @@ async def write_on(client: DurableClient) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server()
-    try:
-        server.start()
+    with Server() as server:
         yield server
-    finally:
-        server.destroy()
 
 
 @asynccontextmanager
